@@ -1,0 +1,27 @@
+//! Syncline: a self-hosted server for collaborative state.
+//!
+//! A keystroke enters in [`http::ws`], is decoded by `syncline_protocol::session`, reaches its document's actor through
+//! [`hub`], is validated and applied by [`document::core`], is kept by [`store`], and leaves through [`outbox`].
+//!
+//! Modules stand in dependency order: each imports only what stands above it (`tests/tidy.rs` proves it).
+
+// leaves
+pub mod clock;
+pub mod config;
+pub mod limit;
+pub mod metrics;
+pub mod name;
+pub mod outbox;
+pub mod telemetry;
+// ports, each with its adapters
+pub mod auth;
+pub mod store;
+// domain
+pub mod document;
+// union
+pub mod hub;
+// edge
+pub mod http;
+// process
+pub mod app;
+pub mod cli;
