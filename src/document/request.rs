@@ -1,0 +1,103 @@
+//! What may be asked of a document, and what it answers.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use syncline_protocol::ErrorCode;
+use syncline_protocol::state_vector::StateVector;
+
+use crate::store::Seq;
+
+/// Somebody signed in, as far as a document needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The `sub` of the token.
+    pub user: Arc<str>,
+    /// The `name` of the token.
+    pub name: Option<Arc<str>>,
+}
+
+/// A no, with its reason. The code decides the HTTP status and the close code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Which kind of no.
+    pub code: ErrorCode,
+    /// One sentence for the one who asked.
+    pub message: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with a fixed or a made sentence.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// A single question or command, answered once.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// The state as one update, without what `have` covers.
+    State {
+        /// What the asker has; empty for the whole state.
+        have: StateVector,
+    },
+    /// Merge one update. Answered when it is durable.
+    Update {
+        /// Yjs update v1.
+        update: Bytes,
+        /// Who sends it.
+        member: Option<Member>,
+    },
+    /// Create the document from a template, if it is not there. Answered when it is durable.
+    Create {
+        /// Yjs update v1; the empty update creates an empty document.
+        template: Bytes,
+        /// Who sends it.
+        member: Option<Member>,
+    },
+    /// Who is present.
+    Presence,
+    /// Delete the document: its readers are closed, a tombstone stays.
+    Delete,
+    /// Answer when everything that was accepted so far is durable.
+    Flush,
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Request::State`].
+    State {
+        /// Yjs update v1.
+        update: Bytes,
+        /// The document's position: its last durable or accepted record.
+        revision: Seq,
+    },
+    /// To [`Request::Update`]: saved at this position.
+    Saved(Seq),
+    /// To [`Request::Create`].
+    Created {
+        /// `false` when the document was there and is untouched.
+        created: bool,
+        /// Its position.
+        revision: Seq,
+    },
+    /// To [`Request::Presence`].
+    Presence(Vec<Present>),
+    /// To [`Request::Delete`] and [`Request::Flush`].
+    Done,
+}
+
+/// One member's line in a presence list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// Who; `None` for a connection without a user.
+    pub member: Option<Member>,
+    /// The Yjs client ids of that member's connection with their states (JSON text).
+    pub clients: Vec<(u64, Bytes)>,
+    /// When the connection joined: milliseconds since 1970, UTC.
+    pub since_ms: u64,
+}
