@@ -69,6 +69,14 @@ impl StateVector {
         }
     }
 
+    /// Lowers every clock to what `other` has too.
+    pub fn meet(&mut self, other: &Self) {
+        self.clocks.retain(|client, clock| {
+            *clock = (*clock).min(other.clock(*client));
+            *clock > 0
+        });
+    }
+
     /// Number of clients.
     #[must_use]
     pub fn len(&self) -> usize {

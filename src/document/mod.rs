@@ -6,6 +6,7 @@
 pub mod awareness;
 pub mod request;
 pub mod inflight;
+pub mod quarantine;
 pub mod replica;
 pub mod json;
 pub mod saving;

@@ -8,6 +8,7 @@ use syncline_protocol::ErrorCode;
 use syncline_protocol::state_vector::StateVector;
 
 use crate::store::Seq;
+use crate::store::StoreError;
 
 /// Somebody signed in, as far as a document needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,17 @@ impl Refusal {
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into() }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Unavailable(_) => ErrorCode::StoreUnavailable,
+            StoreError::Deleted => ErrorCode::NotFound,
+            StoreError::Damaged(_) | StoreError::Conflict(_) => ErrorCode::ChannelError,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -1,0 +1,150 @@
+//! Single questions and commands: what REST asks of a document.
+
+use bytes::Bytes;
+use syncline_protocol::ErrorCode;
+use syncline_protocol::state_vector::StateVector;
+
+use crate::clock::Now;
+use crate::document::request::Answer;
+use crate::document::request::Member;
+use crate::document::request::Present;
+use crate::document::request::Refusal;
+use crate::document::request::Request;
+use crate::document::saving::Ack;
+use crate::document::saving::Purpose;
+use crate::store::StoreError;
+
+use super::Core;
+use super::Creation;
+use super::Effect;
+use super::Phase;
+use super::Reader;
+use super::ReaderId;
+use super::Ticket;
+use super::merge::EMPTY_UPDATE;
+use super::merge::Source;
+
+impl<P> Core<P> {
+    pub(super) fn ask(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
+        match (&self.phase, request) {
+            (Phase::Live(_), request) => self.ask_live(now, ticket, request, effects),
+            (Phase::Closed { code: ErrorCode::NotFound, .. }, Request::Create { template, member }) => {
+                let then = Some(Creation { ticket, template, member });
+                self.phase = Phase::Loading { then, clocks: StateVector::default(), due: Vec::new() };
+                effects.push(Effect::Revive);
+            }
+            (Phase::Closed { .. }, Request::Flush) => answer(effects, ticket, Ok(Answer::Done)),
+            (Phase::Closed { code, message }, _) => {
+                answer(effects, ticket, Err(Refusal::new(*code, message.clone())));
+            }
+            (Phase::Loading { .. } | Phase::Deleting { .. }, _) => {
+                // The shell leaves requests in the inbox meanwhile; one that slips through is told to come back.
+                answer(effects, ticket, Err(Refusal::new(ErrorCode::StoreUnavailable, "the document is busy")));
+            }
+        }
+    }
+
+    fn ask_live(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
+        match request {
+            Request::State { have } => self.state(now, ticket, &have, effects),
+            Request::Update { update, member } => {
+                let source = Source::Ticket { ticket, member, purpose: Purpose::Save };
+                self.update(now, source, update, effects);
+            }
+            Request::Create { template, member } => self.create(now, ticket, template, member, effects),
+            Request::Presence => answer(effects, ticket, Ok(Answer::Presence(self.present()))),
+            Request::Delete => self.delete(ticket, effects),
+            Request::Flush => self.acknowledge_with(Some(Ack::Ticket { ticket, purpose: Purpose::Flush }), effects),
+        }
+    }
+
+    fn state(&mut self, now: Now, ticket: Ticket, have: &StateVector, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &self.phase else { return };
+        if !live.exists {
+            return answer(effects, ticket, Err(no_such_document()));
+        }
+        match live.replica.diff(have) {
+            Ok(update) => answer(effects, ticket, Ok(Answer::State { update, revision: self.saving.saved() })),
+            Err(_) => {
+                let refusal = Refusal::new(ErrorCode::ChannelError, "the document cannot be encoded");
+                answer(effects, ticket, Err(refusal));
+                self.broken(now, effects);
+            }
+        }
+    }
+
+    pub(super) fn create(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        template: Bytes,
+        member: Option<Member>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        if live.exists {
+            let revision = self.saving.saved();
+            return answer(effects, ticket, Ok(Answer::Created { created: false, revision }));
+        }
+        if template.as_ref() == EMPTY_UPDATE {
+            // Nothing for the engine, but the store is to remember that the document is there.
+            live.exists = true;
+            let user = member.map(|member| member.user);
+            return self.record(now, template, user, Some(Ack::Ticket { ticket, purpose: Purpose::Create }));
+        }
+        self.update(now, Source::Ticket { ticket, member, purpose: Purpose::Create }, template, effects);
+    }
+
+    fn present(&self) -> Vec<Present> {
+        let line = |(&id, reader): (&ReaderId, &Reader<P>)| Present {
+            member: reader.member.clone(),
+            clients: self.awareness.states_of(id).collect(),
+            since_ms: reader.since_ms,
+        };
+        self.readers.iter().map(line).collect()
+    }
+
+    fn delete(&mut self, ticket: Ticket, effects: &mut Vec<Effect>) {
+        match std::mem::replace(&mut self.phase, Phase::Closed { code: ErrorCode::NotFound, message: String::new() }) {
+            Phase::Live(live) if live.exists => {
+                self.phase = Phase::Deleting { asked: ticket, live };
+                effects.push(Effect::Delete);
+            }
+            other => {
+                self.phase = other;
+                answer(effects, ticket, Err(no_such_document()));
+            }
+        }
+    }
+
+    pub(super) fn erased(&mut self, now: Now, result: Result<bool, StoreError>, effects: &mut Vec<Effect>) {
+        let gone = Phase::Closed { code: ErrorCode::NotFound, message: DELETED.to_owned() };
+        let (ticket, live) = match std::mem::replace(&mut self.phase, gone) {
+            Phase::Deleting { asked, live } => (asked, live),
+            other => {
+                self.phase = other;
+                return;
+            }
+        };
+        match result {
+            Ok(_) => {
+                answer(effects, ticket, Ok(Answer::Done));
+                self.close(now, &Refusal::new(ErrorCode::NotFound, DELETED), effects);
+            }
+            Err(error) => {
+                self.phase = Phase::Live(live);
+                answer(effects, ticket, Err(error.into()));
+            }
+        }
+    }
+}
+
+const DELETED: &str = "the document was deleted";
+
+fn no_such_document() -> Refusal {
+    Refusal::new(ErrorCode::NotFound, "there is no such document")
+}
+
+fn answer(effects: &mut Vec<Effect>, ticket: Ticket, result: Result<Answer, Refusal>) {
+    effects.push(Effect::Answer { ticket, result });
+}

@@ -1,0 +1,415 @@
+//! The way of one update: judged, held back or merged, sent on, saved, acknowledged.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use syncline_protocol::ErrorCode;
+use syncline_protocol::channel::Access;
+use syncline_protocol::state_vector::StateVector;
+use syncline_protocol::update::Invalid;
+use syncline_protocol::update::Readiness;
+use syncline_protocol::update::Summary;
+use syncline_protocol::update::UpdateLimits;
+use syncline_protocol::update::merge;
+use syncline_protocol::update::split_ready;
+use syncline_protocol::update::validate;
+
+use crate::clock::Now;
+use crate::document::inflight::Work;
+use crate::document::replica::Poisoned;
+use crate::document::request::Answer;
+use crate::document::request::Member;
+use crate::document::request::Refusal;
+use crate::document::saving::Ack;
+use crate::document::saving::Purpose;
+use crate::document::saving::lowered;
+use crate::document::waiting::Held;
+use crate::store::Record;
+use crate::store::Seq;
+use crate::store::StoreError;
+
+use super::Applied;
+use super::Core;
+use super::Effect;
+use super::Event;
+use super::Lost;
+use super::PAUSE;
+use super::Phase;
+use super::ReaderId;
+use super::Size;
+use super::Sync;
+use super::Ticket;
+
+/// No client, no struct, no deletion.
+pub(super) const EMPTY_UPDATE: &[u8] = &[0, 0];
+/// Updates merged into one frame at a time: merging is linear in what it merges, so small chunks cost nothing extra,
+/// and a reader can show the first while the second is on its way.
+const MERGE_MAX: usize = 64;
+
+/// Where an update comes from, and who waits for it.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Reader { reader: ReaderId, sent: Bytes },
+    Ticket { ticket: Ticket, member: Option<Member>, purpose: Purpose },
+}
+
+impl Source {
+    fn ack(&self) -> Ack {
+        match self {
+            Self::Reader { reader, sent } => Ack::Echo { reader: *reader, update: sent.clone() },
+            Self::Ticket { ticket, purpose, .. } => Ack::Ticket { ticket: *ticket, purpose: *purpose },
+        }
+    }
+
+    fn reader(&self) -> Option<ReaderId> {
+        match self {
+            Self::Reader { reader, .. } => Some(*reader),
+            Self::Ticket { .. } => None,
+        }
+    }
+}
+
+impl<P> Core<P> {
+    /// One update, from a channel or a request. Ends in exactly one of: acknowledged (now or when durable), held back,
+    /// refused.
+    pub(super) fn update(&mut self, now: Now, source: Source, update: Bytes, effects: &mut Vec<Effect>) {
+        let summary = match validate(&update, &self.settings.update) {
+            Ok(summary) => summary,
+            Err(invalid) => return self.refuse(&source, &refusal_of(&invalid), effects),
+        };
+        let Phase::Live(live) = &self.phase else {
+            return self.refuse(&source, &Refusal::new(ErrorCode::ChannelError, "the document is closing"), effects);
+        };
+        if summary.is_empty() {
+            return self.acknowledge(&source, effects);
+        }
+        let clocks = live.replica.clocks();
+        if self.access_of(&source) == Access::Read {
+            if summary.structs_known(clocks) && live.replica.deletions_known(&summary) {
+                return self.acknowledge(&source, effects);
+            }
+            return self.refuse(&source, &Refusal::new(ErrorCode::Forbidden, "this channel is read-only"), effects);
+        }
+        if summary.has_gap() {
+            return self.update_with_gap(now, source, &update, effects);
+        }
+        if let Readiness::Missing(_) = summary.readiness(clocks) {
+            return self.hold(now, source, update, effects);
+        }
+        let ack = Some(source.ack());
+        self.merge(now, &source, update, &summary, ack, effects);
+    }
+
+    fn access_of(&self, source: &Source) -> Access {
+        match source {
+            Source::Reader { reader, .. } => self.readers.get(reader).map_or(Access::Read, |reader| reader.access),
+            Source::Ticket { .. } => Access::Write,
+        }
+    }
+
+    /// A client that itself waits for something sends what it has with holes in between. What can be merged is; the
+    /// writer hears of it when the rest came too, because its update is one.
+    fn update_with_gap(&mut self, now: Now, source: Source, update: &Bytes, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &self.phase else { return };
+        match split_ready(update, live.replica.clocks(), &self.settings.update) {
+            Err(invalid) => self.refuse(&source, &refusal_of(&invalid), effects),
+            Ok((ready, None)) => match ready {
+                Some(ready) => self.update(now, source, ready, effects),
+                None => self.acknowledge(&source, effects),
+            },
+            Ok((ready, Some(rest))) => {
+                if let Some(ready) = ready {
+                    self.merge_silently(now, &source, ready, effects);
+                }
+                self.hold(now, source, rest, effects);
+            }
+        }
+    }
+
+    fn merge_silently(&mut self, now: Now, source: &Source, update: Bytes, effects: &mut Vec<Effect>) {
+        if let Ok(summary) = validate(&update, &self.settings.update) {
+            self.merge(now, source, update, &summary, None, effects);
+        }
+    }
+
+    /// Keeps an update that came before what it builds on.
+    fn hold(&mut self, now: Now, source: Source, update: Bytes, effects: &mut Vec<Effect>) {
+        match source {
+            Source::Ticket { .. } => {
+                let refusal = Refusal::new(ErrorCode::ChannelError, "the update builds on changes that are not here");
+                self.refuse(&source, &refusal, effects);
+            }
+            Source::Reader { reader, sent } => {
+                if !self.readers.contains_key(&reader) {
+                    return; // Its first half was refused.
+                }
+                effects.push(Effect::Count(Event::OutOfOrder));
+                let dropped = self.waiting.hold(Held { from: reader, update, sent, since: now.moment });
+                self.ask_again(now, dropped, effects);
+            }
+        }
+    }
+
+    /// Asks writers whose updates were dropped for everything that we lack.
+    pub(super) fn ask_again(&mut self, now: Now, writers: Vec<ReaderId>, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &self.phase else { return };
+        let mut state_vector = None;
+        for id in writers {
+            effects.push(Effect::Count(Event::WaitingDropped));
+            let Some(reader) = self.readers.get_mut(&id) else { continue };
+            if reader.asked_at.is_some_and(|at| now.moment.since(at) < PAUSE) {
+                continue;
+            }
+            reader.asked_at = Some(now.moment);
+            let state_vector = state_vector.get_or_insert_with(|| live.replica.clocks().encode()).clone();
+            effects.push(Effect::Step1 { reader: id, state_vector });
+        }
+    }
+
+    /// Tries again what waits, after something was merged.
+    pub(super) fn retry_waiting(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut merged = 0;
+        // Each round that merges something may free others; a round that merges nothing is the last.
+        while self.batch.applied.len() > merged && !self.waiting.is_empty() {
+            merged = self.batch.applied.len();
+            for held in self.waiting.take() {
+                self.retry(now, held, effects);
+            }
+        }
+    }
+
+    fn retry(&mut self, now: Now, held: Held, effects: &mut Vec<Effect>) {
+        if !self.readers.contains_key(&held.from) {
+            return;
+        }
+        let Phase::Live(live) = &self.phase else {
+            // A reload came in between; it waits on. What fits now fitted before.
+            let _ = self.waiting.hold(held);
+            return;
+        };
+        let Ok((ready, rest)) = split_ready(&held.update, live.replica.clocks(), &self.settings.update) else { return };
+        let source = Source::Reader { reader: held.from, sent: held.sent.clone() };
+        match (ready, rest) {
+            (Some(ready), None) => self.update(now, source, ready, effects),
+            (None, None) => self.acknowledge(&source, effects),
+            (ready, Some(rest)) => {
+                if let Some(ready) = ready {
+                    self.merge_silently(now, &source, ready, effects);
+                }
+                let dropped = self.waiting.hold(Held { update: rest, ..held });
+                self.ask_again(now, dropped, effects);
+            }
+        }
+    }
+
+    /// Gives a valid, ready update to the engine. `ack` is told when it is durable.
+    fn merge(
+        &mut self,
+        now: Now,
+        source: &Source,
+        update: Bytes,
+        summary: &Summary,
+        ack: Option<Ack>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.guards.quarantine.holds(self.name.as_str(), summary) {
+            let refusal = Refusal::new(ErrorCode::InvalidUpdate, "this update stopped the server before");
+            return self.refuse(source, &refusal, effects);
+        }
+        if !self.has_room(update.len()) {
+            let refusal = Refusal::new(ErrorCode::PayloadTooLarge, "the document has reached its largest size");
+            return self.refuse(source, &refusal, effects);
+        }
+        let user = self.user_of(source);
+        let Phase::Live(live) = &mut self.phase else { return };
+        let clocks = live.replica.clocks();
+        let before: Vec<_> = summary.ranges().iter().map(|range| (range.client, clocks.clock(range.client))).collect();
+        let flight = self.guards.inflight.begin(Work::Apply, self.name.as_str(), user.as_deref(), &update);
+        let result = live.replica.apply(&update, summary);
+        drop(flight);
+        match result {
+            Err(Poisoned) => self.poisoned(source, effects),
+            Ok(false) => self.acknowledge_with(ack, effects),
+            Ok(true) => {
+                live.exists = true;
+                live.whole = None;
+                for (client, clock) in before {
+                    self.batch.before.entry(client).or_insert(clock);
+                }
+                self.batch.applied.push(Applied { from: source.reader(), update: update.clone() });
+                self.record(now, update, user, ack);
+                effects.push(Effect::Count(Event::Applied));
+            }
+        }
+    }
+
+    pub(super) fn record(&mut self, now: Now, update: Bytes, user: Option<Arc<str>>, ack: Option<Ack>) {
+        self.compaction.log_bytes += update.len();
+        self.compaction.log_records += 1;
+        self.size = Size { bytes: self.size.bytes + update.len(), exact: false };
+        self.saving.add(Record { update, user, at_ms: now.wall_ms, sidecar: Bytes::new() }, ack);
+    }
+
+    fn user_of(&self, source: &Source) -> Option<Arc<str>> {
+        let member = match source {
+            Source::Reader { reader, .. } => self.readers.get(reader)?.member.as_ref(),
+            Source::Ticket { member, .. } => member.as_ref(),
+        };
+        member.map(|member| member.user.clone())
+    }
+
+    /// The engine broke. What it holds is worthless now; the store and the unsaved updates are not.
+    fn poisoned(&mut self, source: &Source, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Count(Event::Poisoned));
+        self.refuse(source, &Refusal::new(ErrorCode::InvalidUpdate, "the update cannot be merged"), effects);
+        self.reload(effects);
+    }
+
+    fn refuse(&mut self, source: &Source, refusal: &Refusal, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Count(Event::Refused));
+        match source {
+            Source::Reader { reader, .. } => self.end(*reader, refusal.code, effects),
+            Source::Ticket { ticket, .. } => {
+                effects.push(Effect::Answer { ticket: *ticket, result: Err(refusal.clone()) });
+            }
+        }
+    }
+
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let max = self.settings.doc_bytes_max;
+        if self.size.bytes + bytes > max && !self.size.exact {
+            if let Phase::Live(live) = &self.phase {
+                let size = live.replica.diff(&StateVector::default()).map(|state| state.len());
+                self.size = Size { bytes: size.unwrap_or(usize::MAX - max), exact: true };
+            }
+        }
+        self.size.bytes + bytes <= max
+    }
+
+    /// Nothing in it was new. Whether what it repeats is durable is another question, and this answers that one.
+    fn acknowledge(&mut self, source: &Source, effects: &mut Vec<Effect>) {
+        self.acknowledge_with(Some(source.ack()), effects);
+    }
+
+    pub(super) fn acknowledge_with(&mut self, ack: Option<Ack>, effects: &mut Vec<Effect>) {
+        if let Some(ack) = ack.and_then(|ack| self.saving.wait(ack)) {
+            self.release(ack, effects);
+        }
+    }
+
+    /// Tells somebody that a change is durable.
+    pub(super) fn release(&mut self, ack: Ack, effects: &mut Vec<Effect>) {
+        match ack {
+            Ack::Echo { update, .. } if update.as_ref() == EMPTY_UPDATE => {}
+            Ack::Echo { reader, update } => {
+                let Some(known) = self.readers.get(&reader) else { return };
+                if matches!(known.sync, Sync::Lagging { .. }) {
+                    return self.overflowed(reader, Lost::Echo(update), effects);
+                }
+                effects.push(Effect::Echo { reader, update });
+            }
+            Ack::Since { reader, since } => self.release_since(reader, since, effects),
+            Ack::Ticket { ticket, purpose } => {
+                let revision = self.saving.saved();
+                let answer = match purpose {
+                    Purpose::Save => Answer::Saved(revision),
+                    Purpose::Create => Answer::Created { created: true, revision },
+                    Purpose::Flush => Answer::Done,
+                };
+                effects.push(Effect::Answer { ticket, result: Ok(answer) });
+            }
+        }
+    }
+
+    fn release_since(&mut self, id: ReaderId, since: Vec<(u64, u32)>, effects: &mut Vec<Effect>) {
+        let live = match &mut self.phase {
+            Phase::Live(live) => live,
+            Phase::Loading { due, .. } => return due.push(Ack::Since { reader: id, since }),
+            Phase::Deleting { .. } | Phase::Closed { .. } => return,
+        };
+        let have = lowered(live.replica.clocks(), &since);
+        let Some(reader) = self.readers.get(&id) else { return };
+        if matches!(reader.sync, Sync::Lagging { .. }) {
+            return self.overflowed(id, Lost::State { have, answer: false }, effects);
+        }
+        if let Ok(parts) = live.state_parts(&have, false) {
+            effects.push(Effect::State { reader: id, have, answer: false, parts });
+        }
+    }
+
+    /// What was merged since the last flush, to everybody but its writers: they have it, and hear of it when it is durable.
+    pub(super) fn send_batch(&mut self, effects: &mut Vec<Effect>) {
+        let applied = std::mem::take(&mut self.batch.applied);
+        let writers: BTreeSet<ReaderId> = applied.iter().filter_map(|update| update.from).collect();
+        let writers: Vec<ReaderId> = writers.into_iter().collect();
+        for update in merged(applied.iter().map(|update| &update.update)) {
+            effects.push(Effect::Broadcast { update, except: writers.clone() });
+        }
+        for &writer in &writers {
+            let others = applied.iter().filter(|update| update.from != Some(writer)).map(|update| &update.update);
+            for update in merged(others) {
+                effects.push(Effect::Change { reader: writer, update });
+            }
+        }
+    }
+
+    pub(super) fn appended(
+        &mut self,
+        now: Now,
+        batch: u64,
+        result: &Result<Seq, StoreError>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let released = self.saving.finished(now.moment, batch, result);
+        for ack in released.acks {
+            self.release(ack, effects);
+        }
+        let Err(error) = result else { return };
+        effects.push(Effect::Count(Event::AppendFailed));
+        let refusal = Refusal::from(error.clone());
+        for ticket in released.refused {
+            effects.push(Effect::Answer { ticket, result: Err(refusal.clone()) });
+        }
+        if *error == StoreError::Deleted && matches!(self.phase, Phase::Live(_)) {
+            self.close(now, &refusal, effects);
+        }
+    }
+
+    pub(super) fn fold_backlog(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &self.phase else { return };
+        if !self.saving.is_overfull() {
+            return;
+        }
+        let Ok(update) = live.replica.diff(&StateVector::default()) else { return self.broken(now, effects) };
+        self.size = Size { bytes: update.len(), exact: true };
+        self.saving.fold(Record { update, user: None, at_ms: now.wall_ms, sidecar: Bytes::new() }, starts_of);
+    }
+}
+
+/// One frame's worth of updates each, in order.
+fn merged<'a>(updates: impl Iterator<Item = &'a Bytes>) -> Vec<Bytes> {
+    let updates: Vec<Bytes> = updates.cloned().collect();
+    let mut frames = Vec::new();
+    for chunk in updates.chunks(MERGE_MAX) {
+        match chunk {
+            [update] => frames.push(update.clone()),
+            chunk => match merge(chunk) {
+                Some(frame) => frames.push(frame),
+                None => frames.extend_from_slice(chunk),
+            },
+        }
+    }
+    frames
+}
+
+/// The clocks at which an update starts, client by client.
+pub(super) fn starts_of(update: &Bytes) -> Vec<(u64, u32)> {
+    let summary = validate(update, &UpdateLimits::default());
+    summary.map(|summary| summary.ranges().iter().map(|range| (range.client, range.start)).collect()).unwrap_or_default()
+}
+
+fn refusal_of(invalid: &Invalid) -> Refusal {
+    let code = if invalid.is_too_large() { ErrorCode::PayloadTooLarge } else { ErrorCode::InvalidUpdate };
+    Refusal::new(code, format!("not an acceptable update: {invalid}"))
+}

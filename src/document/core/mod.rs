@@ -1,0 +1,346 @@
+//! What one document decides. Inputs in, effects out; no clock, no socket, no disk, no waiting.
+//!
+//! [`Core::handle`] takes one input; [`Core::flush`] ends a batch of them and says what follows from the batch as a whole:
+//! one frame for everybody, one append. The shell ([`super::actor`], or the simulator) carries effects out in order and
+//! then says [`Core::settled`].
+//!
+//! Laws, each checked by the simulator: an acknowledgement leaves only after the store said "durable"; a reader is always
+//! either whole, or marked with a state vector from which one diff makes it whole; nothing reaches the engine that is
+//! invalid, quarantined or not causally ready.
+
+mod ask;
+mod input;
+mod life;
+mod merge;
+mod readers;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use syncline_protocol::ErrorCode;
+use syncline_protocol::Moment;
+use syncline_protocol::channel::Access;
+use syncline_protocol::channel::ServerMessage;
+use syncline_protocol::state_vector::StateVector;
+use syncline_protocol::update::UpdateLimits;
+
+use crate::clock::Now;
+use crate::name::DocName;
+use crate::store::Epoch;
+
+use super::awareness::Awareness;
+use super::inflight::InFlight;
+use super::quarantine::Quarantine;
+use super::replica::Replica;
+use super::request::Member;
+use super::saving::Ack;
+use super::saving::Saving;
+use super::waiting::Waiting;
+
+pub use input::Compacted;
+pub use input::Effect;
+pub use input::Event;
+pub use input::Input;
+pub use input::Lost;
+pub use input::ReaderId;
+pub use input::Ticket;
+
+/// What the core is told once.
+#[derive(Debug, Clone)]
+pub struct CoreSettings {
+    /// Bytes of one encoded document.
+    pub doc_bytes_max: usize,
+    /// Bytes in the log beyond which a snapshot is made, if the log is also larger than the last snapshot.
+    pub compact_bytes: usize,
+    /// How long a document that nobody reads stays in memory.
+    pub idle: Duration,
+    /// What an update may be.
+    pub update: UpdateLimits,
+}
+
+/// After a failed compaction or retirement, and between two requests to the same writer for what we lack.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The two nets under the engine.
+#[derive(Debug, Clone)]
+pub struct Guards {
+    /// Notes of what the engine is doing.
+    pub inflight: Arc<InFlight>,
+    /// What must not reach it again.
+    pub quarantine: Arc<Quarantine>,
+}
+
+impl Guards {
+    /// Guards that keep nothing.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self { inflight: Arc::new(InFlight::nowhere()), quarantine: Arc::new(Quarantine::nowhere()) }
+    }
+}
+
+/// One document. `P` is how the shell reaches a reader.
+#[derive(Debug)]
+pub struct Core<P> {
+    name: DocName,
+    settings: CoreSettings,
+    guards: Guards,
+    phase: Phase,
+    epoch: Epoch,
+    readers: BTreeMap<ReaderId, Reader<P>>,
+    /// Channels that were told to end and have not left yet.
+    ended: BTreeMap<ReaderId, P>,
+    awareness: Awareness,
+    saving: Saving,
+    waiting: Waiting,
+    batch: Batch,
+    size: Size,
+    compaction: Compaction,
+    idle_since: Option<Moment>,
+    retiring: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The store is asked for the content; nothing else is handled until it answers.
+    Loading {
+        then: Option<Creation>,
+        /// What was here before a reload; empty at first.
+        clocks: StateVector,
+        /// Catch-ups that became due meanwhile.
+        due: Vec<Ack>,
+    },
+    Live(Live),
+    /// The store is deleting the document; nothing else is handled until it answers.
+    Deleting { asked: Ticket, live: Live },
+    /// Nothing can be done with this document; whoever asks is told why.
+    Closed { code: ErrorCode, message: String },
+}
+
+/// A creation that waits for a tombstone to be lifted.
+#[derive(Debug)]
+struct Creation {
+    ticket: Ticket,
+    template: Bytes,
+    member: Option<Member>,
+}
+
+#[derive(Debug)]
+struct Live {
+    replica: Replica,
+    /// Whether there is, or will be, anything in the store.
+    exists: bool,
+    /// The parts of the whole state, until the next change.
+    whole: Option<Arc<[ServerMessage]>>,
+}
+
+#[derive(Debug)]
+struct Reader<P> {
+    port: P,
+    access: Access,
+    member: Option<Member>,
+    since_ms: u64,
+    sync: Sync,
+    awareness_behind: bool,
+    asked_at: Option<Moment>,
+}
+
+/// How much of the document a reader has, or has on its way.
+#[derive(Debug)]
+enum Sync {
+    /// It has not said yet what it has.
+    Greeted,
+    /// Everything.
+    Whole,
+    /// What `since` covers; the rest when it has drained.
+    Lagging { since: StateVector, answer: bool },
+}
+
+/// What the inputs since the last flush add up to.
+#[derive(Debug, Default)]
+struct Batch {
+    applied: Vec<Applied>,
+    /// For each client that advanced: its clock before this batch. Kept until the shell has settled it.
+    before: BTreeMap<u64, u32>,
+    awareness: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct Applied {
+    from: Option<ReaderId>,
+    update: Bytes,
+}
+
+/// How large the document is when encoded: known after an encode, an upper bound after further updates.
+#[derive(Debug, Default)]
+struct Size {
+    bytes: usize,
+    exact: bool,
+}
+
+#[derive(Debug, Default)]
+struct Compaction {
+    running: bool,
+    log_bytes: usize,
+    log_records: usize,
+    snapshot_bytes: usize,
+    not_before: Moment,
+}
+
+impl<P> Core<P> {
+    /// A document that is about to be loaded: the first effect is [`Effect::Load`].
+    #[must_use]
+    pub fn new(name: DocName, settings: CoreSettings, guards: Guards, effects: &mut Vec<Effect>) -> Self {
+        effects.push(Effect::Load);
+        Self {
+            name,
+            settings,
+            guards,
+            phase: Phase::Loading { then: None, clocks: StateVector::default(), due: Vec::new() },
+            epoch: Epoch::default(),
+            readers: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            awareness: Awareness::default(),
+            saving: Saving::default(),
+            waiting: Waiting::default(),
+            batch: Batch::default(),
+            size: Size::default(),
+            compaction: Compaction::default(),
+            idle_since: None,
+            retiring: false,
+        }
+    }
+
+    /// Whether the store is being asked. Until it answers, only [`Input::Loaded`], [`Input::Revived`], [`Input::Erased`],
+    /// [`Input::Appended`], [`Input::Compacted`] and [`Input::Overflowed`] may be handled; the rest waits in the inbox.
+    #[must_use]
+    pub fn awaits_store(&self) -> bool {
+        matches!(self.phase, Phase::Loading { .. } | Phase::Deleting { .. })
+    }
+
+    /// The readers that hear every change.
+    pub fn whole_readers(&self) -> impl Iterator<Item = (ReaderId, &P)> {
+        let whole = self.readers.iter().filter(|(_, reader)| matches!(reader.sync, Sync::Whole));
+        whole.map(|(&id, reader)| (id, &reader.port))
+    }
+
+    /// Everybody, whole or not.
+    pub fn readers(&self) -> impl Iterator<Item = (ReaderId, &P)> {
+        self.readers.iter().map(|(&id, reader)| (id, &reader.port))
+    }
+
+    /// How to reach one reader, also one that was told to end.
+    #[must_use]
+    pub fn port(&self, reader: ReaderId) -> Option<&P> {
+        self.readers.get(&reader).map(|reader| &reader.port).or_else(|| self.ended.get(&reader))
+    }
+
+    /// Whether a reader lacks nothing, or has it on its way.
+    #[must_use]
+    pub fn is_whole(&self, reader: ReaderId) -> bool {
+        self.readers.get(&reader).is_some_and(|reader| matches!(reader.sync, Sync::Whole))
+    }
+
+    /// The content, while it is in memory.
+    #[must_use]
+    pub fn replica(&self) -> Option<&Replica> {
+        match &self.phase {
+            Phase::Live(live) | Phase::Deleting { live, .. } => Some(&live.replica),
+            Phase::Loading { .. } | Phase::Closed { .. } => None,
+        }
+    }
+
+    /// Whether the last append failed.
+    #[must_use]
+    pub fn is_store_failing(&self) -> bool {
+        self.saving.is_failing()
+    }
+
+    /// Bytes that are not durable yet. Bounded: a failing store's backlog is folded.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> usize {
+        self.saving.backlog_bytes()
+    }
+
+    /// Updates that wait for their predecessors. Bounded.
+    #[must_use]
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When [`Input::Tick`] is due, if nothing else happens.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        if self.awaits_store() {
+            return None;
+        }
+        let idle = self.idle_since.filter(|_| !self.retiring).map(|since| since.after(self.idle_time()));
+        [self.awareness.deadline(), self.waiting.deadline(), self.saving.deadline(), idle].into_iter().flatten().min()
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input<P>, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Loaded(result) => self.loaded(now, result, effects),
+            Input::Join { reader, access, member, port } => {
+                let joining = Reader {
+                    port,
+                    access,
+                    member,
+                    since_ms: now.wall_ms,
+                    sync: Sync::Greeted,
+                    awareness_behind: false,
+                    asked_at: None,
+                };
+                self.join(reader, joining, effects);
+            }
+            Input::Rights { reader, access } => {
+                if let Some(reader) = self.readers.get_mut(&reader) {
+                    reader.access = access;
+                }
+            }
+            Input::Leave { reader } => self.leave(reader),
+            Input::Message { reader, message } => self.message(now, reader, message, effects),
+            Input::Ask { ticket, request } => self.ask(now, ticket, request, effects),
+            Input::Appended { batch, result } => self.appended(now, batch, &result, effects),
+            Input::Compacted(result) => self.compacted(now, &result),
+            Input::Erased(result) => self.erased(now, result, effects),
+            Input::Revived(result) => self.revived(result, effects),
+            Input::Overflowed { reader, lost } => self.overflowed(reader, lost, effects),
+            Input::Drained { reader } => self.drained(now, reader, effects),
+            Input::Tick => self.tick(now, effects),
+        }
+    }
+
+    /// Ends a batch of inputs: what was merged leaves as one frame and one append.
+    pub fn flush(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.retry_waiting(now, effects);
+        self.send_batch(effects);
+        let changed: Vec<u64> = std::mem::take(&mut self.batch.awareness).into_iter().collect();
+        if !changed.is_empty() {
+            effects.push(Effect::BroadcastAwareness(self.awareness.encode(&changed)));
+        }
+        self.fold_backlog(now, effects);
+        if let Some((batch, records)) = self.saving.start(now.moment) {
+            effects.push(Effect::Append { batch, epoch: self.epoch, records });
+        }
+        self.consider_compaction(now, effects);
+        self.consider_idleness(now);
+    }
+
+    /// The shell has carried out the effects of a flush: what did not fit an outbox has been reported.
+    pub fn settled(&mut self) {
+        self.batch.before.clear();
+    }
+
+    /// What is, or was before a reload, in this document.
+    fn clocks(&self) -> Option<&StateVector> {
+        match &self.phase {
+            Phase::Live(live) | Phase::Deleting { live, .. } => Some(live.replica.clocks()),
+            Phase::Loading { clocks, .. } => Some(clocks),
+            Phase::Closed { .. } => None,
+        }
+    }
+}

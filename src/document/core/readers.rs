@@ -1,0 +1,149 @@
+//! The channels of a document: who joins, what each has, how one that fell behind is made whole.
+
+use bytes::Bytes;
+use syncline_protocol::ErrorCode;
+use syncline_protocol::awareness::Entry;
+use syncline_protocol::channel::DocumentMessage;
+use syncline_protocol::state_vector::StateVector;
+
+use crate::clock::Now;
+use crate::document::saving::lowered;
+
+use super::Core;
+use super::Effect;
+use super::Event;
+use super::Lost;
+use super::Phase;
+use super::Reader;
+use super::ReaderId;
+use super::Sync;
+use super::merge::Source;
+use super::merge::starts_of;
+
+impl<P> Core<P> {
+    pub(super) fn join(&mut self, id: ReaderId, reader: Reader<P>, effects: &mut Vec<Effect>) {
+        self.idle_since = None;
+        self.retiring = false;
+        self.readers.insert(id, reader);
+        match &self.phase {
+            Phase::Live(live) => {
+                effects.push(Effect::Step1 { reader: id, state_vector: live.replica.clocks().encode() });
+                if let Some(entries) = self.awareness.encode_all() {
+                    effects.push(Effect::Awareness { reader: id, entries });
+                }
+            }
+            Phase::Closed { code, .. } => self.end(id, *code, effects),
+            Phase::Loading { .. } | Phase::Deleting { .. } => {}
+        }
+    }
+
+    pub(super) fn leave(&mut self, reader: ReaderId) {
+        self.ended.remove(&reader);
+        if self.readers.remove(&reader).is_some() {
+            self.batch.awareness.extend(self.awareness.leave(reader));
+            self.saving.leave(reader);
+        }
+    }
+
+    pub(super) fn end(&mut self, id: ReaderId, code: ErrorCode, effects: &mut Vec<Effect>) {
+        if let Some(reader) = self.readers.remove(&id) {
+            self.batch.awareness.extend(self.awareness.leave(id));
+            self.saving.leave(id);
+            self.ended.insert(id, reader.port);
+            effects.push(Effect::End { reader: id, code });
+        }
+    }
+
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        reader: ReaderId,
+        message: DocumentMessage,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.readers.contains_key(&reader) {
+            return; // It was ended, and its last words were still under way.
+        }
+        match message {
+            DocumentMessage::SyncStep1(state_vector) => self.step1(now, reader, state_vector, effects),
+            DocumentMessage::SyncStep2(update) | DocumentMessage::Update(update) => {
+                let source = Source::Reader { reader, sent: update.clone() };
+                self.update(now, source, update, effects);
+            }
+            DocumentMessage::Awareness(entries) => self.presence(now, reader, &entries, effects),
+            DocumentMessage::QueryAwareness => {
+                if let Some(entries) = self.awareness.encode_all() {
+                    effects.push(Effect::Awareness { reader, entries });
+                }
+            }
+        }
+    }
+
+    fn step1(&mut self, now: Now, id: ReaderId, state_vector: Bytes, effects: &mut Vec<Effect>) {
+        let Ok(theirs) = StateVector::decode(state_vector) else {
+            return self.end(id, ErrorCode::InvalidPayload, effects);
+        };
+        let Phase::Live(live) = &mut self.phase else { return };
+        // What the asker has beyond us does not matter here, and need not be remembered.
+        let ours = live.replica.clocks();
+        let have: StateVector = theirs.iter().map(|(client, clock)| (client, clock.min(ours.clock(client)))).collect();
+        let Ok(parts) = live.state_parts(&have, true) else { return self.broken(now, effects) };
+        if let Some(reader) = self.readers.get_mut(&id) {
+            reader.sync = Sync::Whole;
+        }
+        effects.push(Effect::State { reader: id, have, answer: true, parts });
+    }
+
+    fn presence(&mut self, now: Now, id: ReaderId, entries: &[Entry], effects: &mut Vec<Effect>) {
+        let readers = &self.readers;
+        let user = |id: ReaderId| readers.get(&id).map(|reader| reader.member.as_ref().map(|member| &member.user));
+        // The same user's other connection is one that died unnoticed.
+        let may_take = |owner: ReaderId| user(owner).is_none_or(|owner| Some(owner) == user(id));
+        let changes = self.awareness.apply(now.moment, id, entries, may_take);
+        self.batch.awareness.extend(changes.changed);
+        if !changes.stale.is_empty() {
+            effects.push(Effect::Awareness { reader: id, entries: self.awareness.encode(&changes.stale) });
+        }
+    }
+
+    pub(super) fn overflowed(&mut self, id: ReaderId, lost: Lost, effects: &mut Vec<Effect>) {
+        let missing = self.clocks().and_then(|clocks| match &lost {
+            Lost::Change => {
+                let before: Vec<(u64, u32)> = self.batch.before.iter().map(|(&id, &clock)| (id, clock)).collect();
+                Some((lowered(clocks, &before), false))
+            }
+            Lost::Echo(update) => Some((lowered(clocks, &starts_of(update)), false)),
+            Lost::State { have, answer } => Some((have.clone(), *answer)),
+            Lost::Awareness => None,
+        });
+        let Some(reader) = self.readers.get_mut(&id) else { return };
+        let Some((missing, answer)) = missing else {
+            reader.awareness_behind = true;
+            return;
+        };
+        if let Sync::Lagging { since, answer: owed } = &mut reader.sync {
+            since.meet(&missing);
+            *owed |= answer;
+        } else {
+            reader.sync = Sync::Lagging { since: missing, answer };
+            effects.push(Effect::Count(Event::Lagging));
+        }
+    }
+
+    pub(super) fn drained(&mut self, now: Now, id: ReaderId, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        let Some(reader) = self.readers.get_mut(&id) else { return };
+        if let Sync::Lagging { since, answer } = &mut reader.sync {
+            let (have, answer) = (std::mem::take(since), *answer);
+            let Ok(parts) = live.state_parts(&have, answer) else { return self.broken(now, effects) };
+            reader.sync = Sync::Whole;
+            effects.push(Effect::State { reader: id, have, answer, parts });
+            effects.push(Effect::Count(Event::CaughtUp));
+        }
+        if std::mem::take(&mut reader.awareness_behind) {
+            if let Some(entries) = self.awareness.encode_all() {
+                effects.push(Effect::Awareness { reader: id, entries });
+            }
+        }
+    }
+}

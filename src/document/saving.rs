@@ -1,0 +1,283 @@
+//! What of a document is not on disk yet, and who waits for it to be.
+//!
+//! One append is under way at a time; what arrives meanwhile becomes the next one, so a busy document makes large batches
+//! and an idle one none. A failing store loses nothing: everything stays here, unacknowledged, and is tried again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use syncline_protocol::Moment;
+use syncline_protocol::state_vector::StateVector;
+
+use crate::store::Record;
+use crate::store::Seq;
+use crate::store::StoreError;
+
+use super::core::ReaderId;
+use super::core::Ticket;
+
+/// Unsaved bytes beyond which a failing store's backlog is folded into the document's whole state, which is bounded.
+const BACKLOG_BYTES_MAX: usize = 8 << 20;
+/// Unsaved records beyond which the same happens: each costs bookkeeping beside its bytes.
+const BACKLOG_RECORDS_MAX: usize = 10_000;
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(2);
+
+/// Somebody who is told when a change is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ack {
+    /// A channel: it hears its own update again.
+    Echo {
+        /// Whose update.
+        reader: ReaderId,
+        /// The bytes it sent.
+        update: Bytes,
+    },
+    /// A channel whose many unsaved updates were folded: it hears what lies beyond `since`.
+    Since {
+        /// Whose updates.
+        reader: ReaderId,
+        /// The lowest clocks among them.
+        since: Vec<(u64, u32)>,
+    },
+    /// A single request.
+    Ticket {
+        /// Which one.
+        ticket: Ticket,
+        /// What it asked for, which decides what it hears.
+        purpose: Purpose,
+    },
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// An update that it brought.
+    Save,
+    /// The creation of the document.
+    Create,
+    /// Everything that came before it.
+    Flush,
+}
+
+/// The unsaved part of one document.
+#[derive(Debug, Default)]
+pub struct Saving {
+    queue: Backlog,
+    writing: Option<Writing>,
+    batches: u64,
+    failures: u32,
+    retry_at: Option<Moment>,
+    saved: Seq,
+    /// Size of the last fold; the next one waits until it is worth it.
+    folded_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    records: Vec<Record>,
+    acks: Vec<Ack>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Writing {
+    batch: u64,
+    backlog: Backlog,
+}
+
+/// Who hears what after an append came back.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// These are saved.
+    pub acks: Vec<Ack>,
+    /// These requests are told that nothing was saved. Their change stays here and is tried again all the same.
+    pub refused: Vec<Ticket>,
+}
+
+impl Saving {
+    /// A document whose last durable record is `saved`.
+    #[must_use]
+    pub fn new(saved: Seq) -> Self {
+        Self { saved, ..Self::default() }
+    }
+
+    /// The last durable record.
+    #[must_use]
+    pub fn saved(&self) -> Seq {
+        self.saved
+    }
+
+    /// Sets the last durable record after loading; what is unsaved stays unsaved.
+    pub fn loaded(&mut self, saved: Seq) {
+        self.saved = self.saved.max(saved);
+    }
+
+    /// Adds a change, and who waits for it.
+    pub fn add(&mut self, record: Record, ack: Option<Ack>) {
+        self.queue.bytes += record.update.len();
+        self.queue.records.push(record);
+        self.queue.acks.extend(ack);
+    }
+
+    /// Somebody asks about changes that brought nothing new. They may still be unsaved: the answer comes when everything
+    /// before it is durable. Gives the ack back when it is already so.
+    #[must_use]
+    pub fn wait(&mut self, ack: Ack) -> Option<Ack> {
+        if self.is_idle() {
+            return Some(ack);
+        }
+        self.queue.acks.push(ack);
+        None
+    }
+
+    /// Whether everything is durable and everybody was told.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.writing.is_none() && self.queue.records.is_empty() && self.queue.acks.is_empty()
+    }
+
+    /// Whether the last append failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Bytes that are not durable.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> usize {
+        self.queue.bytes + self.writing.as_ref().map_or(0, |writing| writing.backlog.bytes)
+    }
+
+    /// The next append, if one is due: its number and its records.
+    #[must_use]
+    pub fn start(&mut self, now: Moment) -> Option<(u64, Vec<Record>)> {
+        if self.writing.is_some() || self.queue.records.is_empty() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.batches += 1;
+        let backlog = std::mem::take(&mut self.queue);
+        let records = backlog.records.clone();
+        self.writing = Some(Writing { batch: self.batches, backlog });
+        Some((self.batches, records))
+    }
+
+    /// An append came back. Only what was in that append is released: more may have arrived since.
+    #[must_use]
+    pub fn finished(&mut self, now: Moment, batch: u64, result: &Result<Seq, StoreError>) -> Released {
+        let Some(writing) = self.writing.take_if(|writing| writing.batch == batch) else {
+            return Released::default();
+        };
+        match result {
+            Ok(saved) => {
+                self.saved = self.saved.max(*saved);
+                self.failures = 0;
+                self.retry_at = None;
+                let mut acks = writing.backlog.acks;
+                if self.queue.records.is_empty() {
+                    acks.append(&mut self.queue.acks);
+                }
+                Released { acks, refused: Vec::new() }
+            }
+            Err(_) => self.put_back(now, writing.backlog),
+        }
+    }
+
+    fn put_back(&mut self, now: Moment, failed: Backlog) -> Released {
+        let later = std::mem::replace(&mut self.queue, failed);
+        self.queue.bytes += later.bytes;
+        self.queue.records.extend(later.records);
+        self.queue.acks.extend(later.acks);
+        let wait = RETRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(RETRY_LAST);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now.after(wait));
+        Released { acks: Vec::new(), refused: self.take_tickets() }
+    }
+
+    fn take_tickets(&mut self) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        self.queue.acks.retain(|ack| match ack {
+            Ack::Ticket { ticket, .. } => {
+                tickets.push(*ticket);
+                false
+            }
+            Ack::Echo { .. } | Ack::Since { .. } => true,
+        });
+        tickets
+    }
+
+    /// When [`Self::start`] may have something to do again.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        if self.queue.records.is_empty() { None } else { self.retry_at }
+    }
+
+    /// The unsaved updates, oldest first: what a reload from the store has to merge again.
+    pub fn unsaved(&self) -> impl Iterator<Item = &Bytes> {
+        let writing = self.writing.iter().flat_map(|writing| &writing.backlog.records);
+        writing.chain(&self.queue.records).map(|record| &record.update)
+    }
+
+    /// Whether the backlog should be folded by [`Self::fold`].
+    #[must_use]
+    pub fn is_overfull(&self) -> bool {
+        self.queue.bytes > BACKLOG_BYTES_MAX.max(2 * self.folded_bytes)
+            || self.queue.records.len() > BACKLOG_RECORDS_MAX
+            || self.queue.acks.len() > BACKLOG_RECORDS_MAX
+    }
+
+    /// Replaces the queued updates by the document's whole state, which contains them, and the echoes of each reader by one
+    /// catch-up. `starts_of` gives the clocks at which an update starts.
+    pub fn fold(&mut self, state: Record, starts_of: impl Fn(&Bytes) -> Vec<(u64, u32)>) {
+        let mut since: BTreeMap<ReaderId, BTreeMap<u64, u32>> = BTreeMap::new();
+        let mut tickets = Vec::new();
+        for ack in self.queue.acks.drain(..) {
+            let (reader, starts) = match ack {
+                Ack::Echo { reader, update } => (reader, starts_of(&update)),
+                Ack::Since { reader, since } => (reader, since),
+                Ack::Ticket { .. } => {
+                    tickets.push(ack);
+                    continue;
+                }
+            };
+            let lowest = since.entry(reader).or_default();
+            for (client, clock) in starts {
+                lowest.entry(client).and_modify(|known| *known = clock.min(*known)).or_insert(clock);
+            }
+        }
+        let folded = since.into_iter().map(|(reader, since)| Ack::Since { reader, since: since.into_iter().collect() });
+        self.queue.acks = folded.chain(tickets).collect();
+        self.folded_bytes = state.update.len();
+        self.queue.bytes = self.folded_bytes;
+        self.queue.records = vec![state];
+    }
+
+    /// Forgets what a reader waits for: it is gone.
+    pub fn leave(&mut self, gone: ReaderId) {
+        let stays = |ack: &Ack| !matches!(ack, Ack::Echo { reader, .. } | Ack::Since { reader, .. } if *reader == gone);
+        self.queue.acks.retain(stays);
+        if let Some(writing) = &mut self.writing {
+            writing.backlog.acks.retain(stays);
+        }
+    }
+
+    /// Gives up: the document was deleted. Answers who was waiting.
+    pub fn abandon(&mut self) -> Vec<Ticket> {
+        let writing = self.writing.take().map(|writing| writing.backlog.acks).unwrap_or_default();
+        self.queue.acks.extend(writing);
+        let tickets = self.take_tickets();
+        self.queue = Backlog::default();
+        tickets
+    }
+}
+
+/// `clocks`, lowered to what somebody had who missed what starts at `starts`.
+#[must_use]
+pub fn lowered(clocks: &StateVector, starts: &[(u64, u32)]) -> StateVector {
+    let mut lowered = clocks.clone();
+    for (client, clock) in starts {
+        lowered.lower(*client, *clock);
+    }
+    lowered
+}
