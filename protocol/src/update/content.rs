@@ -112,7 +112,7 @@ pub(super) fn read(
             kind = type_ref(cursor)?;
             1
         }
-        DOC if !limits.allow_subdocuments => return Err(Invalid::Subdocument { at: at - 1 }),
+        DOC if !limits.allow_subdocuments => return Err(Invalid::Subdocument { at }),
         DOC => {
             cursor.string()?;
             value(cursor, 0)?;
