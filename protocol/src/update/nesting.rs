@@ -1,0 +1,130 @@
+//! How deep the shared types of one update lie in each other, and whether every parent it sends can be one.
+//!
+//! Walks over a document recurse into nested types; 10 000 levels overflow a stack. This costs a second pass and memory
+//! for every struct, so it runs only for updates that create enough types to nest too deeply, or that name a parent whose
+//! kind the first pass could not tell.
+
+use std::cmp::Reverse;
+
+use crate::update::Invalid;
+use crate::update::UpdateLimits;
+use crate::update::content;
+use crate::update::cursor::Id;
+use crate::update::walk;
+use crate::update::walk::Block;
+use crate::update::walk::Parent;
+use crate::update::walk::Sink;
+
+/// Levels of shared types that one update may add below each other.
+pub const NESTING_MAX: usize = 200;
+
+const UNKNOWN: u16 = u16::MAX;
+
+/// Checks an update that [`super::validate`] has found to be acyclic.
+pub(super) fn check(update: &[u8]) -> Result<(), Invalid> {
+    let mut nodes = Nodes::default();
+    walk::walk(update, &UpdateLimits::none(), &mut nodes)?;
+    nodes.nodes.sort_by_key(|node| (Reverse(node.client), node.start));
+    for index in 0..nodes.nodes.len() {
+        nodes.measure(index)?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    client: u64,
+    start: u32,
+    end: u32,
+    at: usize,
+    content: u8,
+    /// An explicit parent; the node lies one level below it.
+    parent: Option<Id>,
+    /// Neighbours; without an explicit parent the node lies where they lie.
+    beside: [Option<Id>; 2],
+    depth: u16,
+}
+
+#[derive(Default)]
+struct Nodes {
+    nodes: Vec<Node>,
+}
+
+impl Nodes {
+    fn find(&self, id: Id) -> Option<usize> {
+        let index =
+            self.nodes.partition_point(|n| n.client > id.client || (n.client == id.client && n.end <= id.clock));
+        let node = self.nodes.get(index)?;
+        (node.client == id.client && node.start <= id.clock).then_some(index)
+    }
+
+    /// Fills in the depth of a node and of everything it depends on. No recursion: chains are as long as the update.
+    fn measure(&mut self, index: usize) -> Result<(), Invalid> {
+        let mut stack = vec![index];
+        while let Some(&index) = stack.last() {
+            if self.nodes[index].depth == UNKNOWN {
+                match self.depth_or_dependency(index)? {
+                    Ok(depth) => self.nodes[index].depth = depth,
+                    Err(dependency) => {
+                        stack.push(dependency);
+                        continue;
+                    }
+                }
+            }
+            stack.pop();
+        }
+        Ok(())
+    }
+
+    fn depth_or_dependency(&self, index: usize) -> Result<Result<u16, usize>, Invalid> {
+        let node = &self.nodes[index];
+        let mut depth = 0;
+        for id in node.parent.into_iter().chain(node.beside.into_iter().flatten()) {
+            let Some(other) = self.find(id) else { continue };
+            match self.nodes[other].depth {
+                UNKNOWN => return Ok(Err(other)),
+                known => depth = depth.max(known + u16::from(node.parent.is_some())),
+            }
+        }
+        if let Some(parent) = node.parent.and_then(|id| self.find(id)) {
+            let content = self.nodes[parent].content;
+            // What was deleted or collected may have been a type; its children are dead on arrival.
+            if !matches!(content, content::TYPE | content::DELETED | content::GC) {
+                return Err(Invalid::Parent { at: node.at });
+            }
+        }
+        if usize::from(depth) > NESTING_MAX { Err(Invalid::Nesting { at: node.at }) } else { Ok(Ok(depth)) }
+    }
+}
+
+impl<'a> Sink<'a> for Nodes {
+    fn section(&mut self, _: u64, _: usize, _: usize) -> Result<(), Invalid> {
+        Ok(())
+    }
+
+    fn block(&mut self, block: &Block<'a>) -> Result<(), Invalid> {
+        if block.info == content::SKIP {
+            return Ok(());
+        }
+        self.nodes.push(Node {
+            client: block.client,
+            start: block.clock,
+            end: block.end_clock(),
+            at: block.at,
+            content: block.content(),
+            parent: match block.parent {
+                Parent::Item(id) => Some(id),
+                Parent::Root { .. } | Parent::Inherited => None,
+            },
+            beside: [block.origin, block.right_origin],
+            depth: UNKNOWN,
+        });
+        Ok(())
+    }
+
+    fn deletes_of(&mut self, _: u64, _: usize) -> Result<(), Invalid> {
+        Ok(())
+    }
+
+    fn delete(&mut self, _: u64, _: u32, _: u32) {}
+}
