@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::ChannelId;
 use tokio::sync::Notify;
 
@@ -75,6 +76,8 @@ struct Inner {
     control: usize,
     /// Channels that lost something and want to hear when the socket is empty.
     behind: Vec<ChannelId>,
+    /// Channels that their documents ended; the session is to be told.
+    ended: Vec<(ChannelId, ErrorCode)>,
     closing: Option<Closing>,
 }
 
@@ -83,7 +86,11 @@ enum Item {
     Frame(Bytes),
     Control(Bytes),
     /// Shared with other readers, so it does not count against this one.
-    Parts { channel: ChannelId, parts: Arc<[Bytes]>, next: usize },
+    Parts {
+        channel: ChannelId,
+        parts: Arc<[Bytes]>,
+        next: usize,
+    },
 }
 
 /// How a connection ends.
@@ -100,6 +107,8 @@ pub struct Closing {
 pub enum Drained {
     /// Write these frames, flush, call again.
     Write(Vec<Bytes>),
+    /// These channels were ended by their documents.
+    Ended(Vec<(ChannelId, ErrorCode)>),
     /// Everything was written; these channels wait for a catch-up.
     Caught(Vec<ChannelId>),
     /// Close the socket; nothing more will come.
@@ -185,6 +194,12 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    /// Says that a channel ended, and why. Bounded by the number of channels: each ends once.
+    pub fn end(&self, channel: ChannelId, code: ErrorCode) {
+        self.lock().ended.push((channel, code));
+        self.wake.notify_one();
+    }
+
     /// Ends the connection once what is queued was written. The first reason stays.
     pub fn close(&self, closing: Closing) {
         self.lock().closing.get_or_insert(closing);
@@ -209,6 +224,9 @@ impl Outbox {
         let written = std::mem::take(&mut inner.writing);
         inner.bytes -= written;
         self.budget.used.fetch_sub(written, Ordering::Relaxed);
+        if !inner.ended.is_empty() {
+            return Drained::Ended(std::mem::take(&mut inner.ended));
+        }
         let frames = inner.take_frames();
         if !frames.is_empty() {
             return Drained::Write(frames);

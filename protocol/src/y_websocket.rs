@@ -1,1 +1,7 @@
-//! To be written.
+//! Stand-in.
+use crate::channel::ServerMessage;
+use bytes::Bytes;
+/// Stand-in.
+pub fn encode(_message: &ServerMessage) -> Bytes {
+    Bytes::new()
+}

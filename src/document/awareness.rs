@@ -60,7 +60,8 @@ impl Awareness {
     ) -> Changes {
         let mut changes = Changes::default();
         // Clients relay what they hear of others in frames of several entries; only a frame of one introduces an id.
-        let introduces = matches!(entries, [entry] if self.owns(from, entry.client) || self.owned(from).count() < OWNED_MAX);
+        let introduces =
+            matches!(entries, [entry] if self.owns(from, entry.client) || self.owned(from).count() < OWNED_MAX);
         for entry in entries {
             self.apply_one(now, from, entry, introduces, &may_take, &mut changes);
         }
@@ -93,7 +94,13 @@ impl Awareness {
             return;
         }
         let was_present = present;
-        let owner = if entry.state.is_none() { None } else if introduces { Some(from) } else { owner };
+        let owner = if entry.state.is_none() {
+            None
+        } else if introduces {
+            Some(from)
+        } else {
+            owner
+        };
         let next = Known { clock: entry.clock, state: entry.state.clone(), owner, renewed: now };
         self.known.insert(entry.client, next);
         self.look_at.get_or_insert(now.after(OUTDATED));

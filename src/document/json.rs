@@ -65,7 +65,8 @@ struct Walk<'t, T: ReadTxn> {
 
 impl<T: ReadTxn> Walk<'_, T> {
     fn value(&mut self, value: Out, depth: usize) -> Result<Value, Refusal> {
-        let too_large = || Refusal::new(ErrorCode::ChannelError, "the document is too deep or too large to show as JSON");
+        let too_large =
+            || Refusal::new(ErrorCode::ChannelError, "the document is too deep or too large to show as JSON");
         self.nodes_left = self.nodes_left.checked_sub(1).ok_or_else(too_large)?;
         if depth > DEPTH_MAX {
             return Err(too_large());
@@ -168,7 +169,9 @@ fn number_value(number: &Number) -> Value {
     match number {
         Number::Int(integer) => Value::from(*integer),
         // JavaScript has one kind of number: 3 and 3.0 are the same.
-        Number::Float(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => Value::from(*float as i64),
+        Number::Float(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
+            Value::from(*float as i64)
+        }
         Number::Float(float) => Value::from(*float),
     }
 }

@@ -3,14 +3,14 @@
 //! [`core`] decides and never waits; [`actor`] is the loop that feeds it and carries out its effects. Only this module
 //! (and `table`) knows the CRDT engine, and only through [`replica`].
 
+pub mod actor;
 pub mod awareness;
-pub mod request;
-pub mod inflight;
-pub mod quarantine;
-pub mod replica;
-pub mod json;
-pub mod saving;
-pub mod waiting;
 pub mod compact;
 pub mod core;
-pub mod actor;
+pub mod inflight;
+pub mod json;
+pub mod quarantine;
+pub mod replica;
+pub mod request;
+pub mod saving;
+pub mod waiting;

@@ -118,7 +118,7 @@ impl Replica {
         for range in deletions {
             asked.insert(yrs::ID::new(ClientID::new(range.client), range.start), range.end - range.start);
         }
-        asked.subset_of(&here)
+        asked.diff(&here).is_empty()
     }
 
     /// Whether two replicas have seen the same: state vector and delete set. Encodings may differ between equal ones.
@@ -126,8 +126,8 @@ impl Replica {
     pub fn same_history(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.doc.transact().snapshot(), other.doc.transact().snapshot());
         self.engine_clocks() == other.engine_clocks()
-            && mine.delete_set.subset_of(&theirs.delete_set)
-            && theirs.delete_set.subset_of(&mine.delete_set)
+            && mine.delete_set.diff(&theirs.delete_set).is_empty()
+            && theirs.delete_set.diff(&mine.delete_set).is_empty()
     }
 
     /// Whether the engine holds something back for want of a predecessor. The causal gate makes this impossible.

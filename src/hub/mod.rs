@@ -1,1 +1,254 @@
-//! To be written.
+//! Every document of this process by name: exactly one actor for each that is in use.
+//!
+//! The map is the only place where actors are made and let go, under one lock that is never held across an await. Whoever
+//! holds a sender got it under that lock; an actor leaves only when the map's own sender is the last one and its inbox is
+//! empty, seen under the same lock. So no message can reach an actor that is gone, and no second actor can start while the
+//! first still has something to save.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use syncline_protocol::ErrorCode;
+use syncline_protocol::channel::Access;
+use syncline_protocol::channel::ChannelId;
+use syncline_protocol::channel::DocumentMessage;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use crate::document::actor::Actor;
+use crate::document::actor::INBOX_MESSAGES_MAX;
+use crate::document::actor::Mail;
+use crate::document::actor::Port;
+use crate::document::actor::Release;
+use crate::document::actor::Room;
+use crate::document::actor::Surroundings;
+use crate::document::core::ReaderId;
+use crate::document::request::Answer;
+use crate::document::request::Member;
+use crate::document::request::Refusal;
+use crate::document::request::Request;
+use crate::name::DocName;
+use crate::outbox::Budget;
+use crate::outbox::Outbox;
+use crate::store::Page;
+use crate::store::StoreError;
+
+/// Bounds of what waits to be handled.
+#[derive(Debug, Clone, Copy)]
+pub struct InboxLimits {
+    /// Bytes of updates that wait for one document. Full: the sockets that feed it are read more slowly.
+    pub doc_bytes_max: usize,
+    /// The same over all documents.
+    pub total_bytes_max: usize,
+}
+
+/// What is in memory now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HubStats {
+    /// Documents.
+    pub documents: usize,
+    /// Bytes that wait for slow readers.
+    pub outbox_bytes: usize,
+}
+
+/// The documents of this process.
+pub struct Hub {
+    docs: Mutex<HashMap<DocName, Entry>>,
+    around: Surroundings,
+    limits: InboxLimits,
+    room: Arc<Semaphore>,
+    readers: AtomicU64,
+    outboxes: Arc<Budget>,
+    tasks: TaskTracker,
+}
+
+/// What the map knows of one document.
+#[derive(Debug, Clone)]
+struct Entry {
+    mail: mpsc::Sender<Mail>,
+    room: Arc<Semaphore>,
+}
+
+/// One channel's hold on its document. Dropping it leaves.
+#[derive(Debug)]
+pub struct Membership {
+    entry: Entry,
+    reader: ReaderId,
+    room: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Hub {
+    /// A hub without documents. Actors run under `tasks`.
+    #[must_use]
+    pub fn new(around: Surroundings, limits: InboxLimits, outboxes: Arc<Budget>, tasks: TaskTracker) -> Arc<Self> {
+        let room = Arc::new(Semaphore::new(limits.total_bytes_max.min(Semaphore::MAX_PERMITS)));
+        let (docs, readers) = (Mutex::default(), AtomicU64::new(0));
+        Arc::new(Self { docs, around, limits, room, readers, outboxes, tasks })
+    }
+
+    /// Joins a channel to a document, loading it if need be.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the document's actor died in this very moment.
+    pub async fn join(
+        self: &Arc<Self>,
+        doc: &DocName,
+        access: Access,
+        member: Option<Member>,
+        outbox: Arc<Outbox>,
+        channel: ChannelId,
+    ) -> Result<Membership, Refusal> {
+        let entry = self.entry(doc);
+        let reader = ReaderId(self.readers.fetch_add(1, Ordering::Relaxed));
+        let membership =
+            Membership { entry: entry.clone(), reader, room: self.room.clone(), tasks: self.tasks.clone() };
+        let port = Port { outbox, channel };
+        entry.mail.send(Mail::Join { reader, access, member, port }).await.map_err(|_| died())?;
+        Ok(membership)
+    }
+
+    /// Asks one thing of a document, loading it if need be. Does not create it.
+    ///
+    /// # Errors
+    /// What the document refuses; `INTERNAL` when its actor died meanwhile.
+    pub async fn ask(self: &Arc<Self>, doc: &DocName, request: Request) -> Result<Answer, Refusal> {
+        let entry = self.entry(doc);
+        let (reply, answer) = oneshot::channel();
+        entry.mail.send(Mail::Ask { request, reply }).await.map_err(|_| died())?;
+        answer.await.map_err(|_| died())?
+    }
+
+    /// One page of the documents that are stored.
+    ///
+    /// # Errors
+    /// When the store cannot answer.
+    pub async fn list(&self, prefix: &str, after: Option<&DocName>, limit: usize) -> Result<Page, Refusal> {
+        self.around.store.list(prefix, after, limit).await.map_err(Refusal::from)
+    }
+
+    /// Whether the store takes writes.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn probe_store(&self) -> Result<(), StoreError> {
+        self.around.store.probe().await
+    }
+
+    /// What is in memory now.
+    #[must_use]
+    pub fn stats(&self) -> HubStats {
+        HubStats { documents: self.lock().len(), outbox_bytes: self.outboxes.used() }
+    }
+
+    /// Waits until everything that was accepted is durable, at most `patience`. Answers how many documents are not.
+    pub async fn flush(self: &Arc<Self>, patience: Duration) -> usize {
+        let docs: Vec<DocName> = self.lock().keys().cloned().collect();
+        let flushes = docs.iter().map(|doc| async {
+            let flushed = tokio::time::timeout(patience, self.ask(doc, Request::Flush)).await;
+            matches!(flushed, Ok(Ok(_)))
+        });
+        futures_util::future::join_all(flushes).await.into_iter().filter(|flushed| !flushed).count()
+    }
+
+    /// The document's entry, with a new actor behind it if there is none.
+    fn entry(self: &Arc<Self>, doc: &DocName) -> Entry {
+        let mut docs = self.lock();
+        // A closed inbox belongs to an actor that panicked: what it had not saved was never acknowledged.
+        if let Some(entry) = docs.get(doc).filter(|entry| !entry.mail.is_closed()) {
+            return entry.clone();
+        }
+        let (mail, inbox) = mpsc::channel(INBOX_MESSAGES_MAX);
+        let room = Arc::new(Semaphore::new(self.limits.doc_bytes_max.min(Semaphore::MAX_PERMITS)));
+        let entry = Entry { mail, room };
+        docs.insert(doc.clone(), entry.clone());
+        let actor = Actor::new(doc.clone(), self.around.clone(), inbox, self.release_of(doc.clone()));
+        self.tasks.spawn(actor.run());
+        entry
+    }
+
+    /// Lets an actor go if nobody holds its document and nothing waits in its inbox.
+    fn release_of(self: &Arc<Self>, doc: DocName) -> Release {
+        let hub = Arc::downgrade(self);
+        Box::new(move |inbox| {
+            let Some(hub) = hub.upgrade() else { return true };
+            let mut docs = hub.lock();
+            let unused = docs.get(&doc).is_none_or(|entry| entry.mail.strong_count() == 1) && inbox.is_empty();
+            if unused {
+                docs.remove(&doc);
+            }
+            unused
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DocName, Entry>> {
+        self.docs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Membership {
+    /// Says something to the document. Waits while its inbox is full.
+    ///
+    /// # Errors
+    /// `INTERNAL` when its actor died.
+    pub async fn say(&self, message: DocumentMessage) -> Result<(), Refusal> {
+        let room = self.make_room(&message).await;
+        let mail = Mail::Message { reader: self.reader, message, room };
+        self.entry.mail.send(mail).await.map_err(|_| died())
+    }
+
+    /// Changes what the channel may do.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the document's actor died.
+    pub async fn set_access(&self, access: Access) -> Result<(), Refusal> {
+        self.entry.mail.send(Mail::Rights { reader: self.reader, access }).await.map_err(|_| died())
+    }
+
+    /// Says that everything queued for this channel was written.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the document's actor died.
+    pub async fn drained(&self) -> Result<(), Refusal> {
+        self.entry.mail.send(Mail::Drained { reader: self.reader }).await.map_err(|_| died())
+    }
+
+    /// First the document's bound, then the common one: a document whose inbox is full holds nothing of the common room
+    /// beyond its own share.
+    async fn make_room(&self, message: &DocumentMessage) -> Option<Room> {
+        let bytes = match message {
+            DocumentMessage::Update(update) | DocumentMessage::SyncStep2(update) => update.len(),
+            DocumentMessage::SyncStep1(state_vector) => state_vector.len(),
+            DocumentMessage::Awareness(_) | DocumentMessage::QueryAwareness => return None,
+        };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let own = self.entry.room.clone().acquire_many_owned(bytes).await.ok()?;
+        let common = self.room.clone().acquire_many_owned(bytes).await.ok()?;
+        Some(Room { own, common })
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let leave = Mail::Leave { reader: self.reader };
+        if let Err(mpsc::error::TrySendError::Full(leave)) = self.entry.mail.try_send(leave) {
+            let mail = self.entry.mail.clone();
+            // The inbox is full: the leave waits its turn. An actor that is gone needs no leave.
+            self.tasks.spawn(async move {
+                let _ = mail.send(leave).await;
+            });
+        }
+    }
+}
+
+fn died() -> Refusal {
+    Refusal::new(ErrorCode::Internal, "the document had to be restarted")
+}

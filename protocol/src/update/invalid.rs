@@ -171,3 +171,11 @@ pub enum Invalid {
         at: usize,
     },
 }
+
+impl Invalid {
+    /// Whether the update is not impossible, only more than is allowed.
+    #[must_use]
+    pub const fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLong { .. } | Self::TooManyStructs { .. } | Self::TooManyClients { .. })
+    }
+}

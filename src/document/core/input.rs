@@ -236,4 +236,3 @@ pub enum Event {
     /// An append failed.
     AppendFailed,
 }
-

@@ -406,7 +406,9 @@ fn merged<'a>(updates: impl Iterator<Item = &'a Bytes>) -> Vec<Bytes> {
 /// The clocks at which an update starts, client by client.
 pub(super) fn starts_of(update: &Bytes) -> Vec<(u64, u32)> {
     let summary = validate(update, &UpdateLimits::default());
-    summary.map(|summary| summary.ranges().iter().map(|range| (range.client, range.start)).collect()).unwrap_or_default()
+    summary
+        .map(|summary| summary.ranges().iter().map(|range| (range.client, range.start)).collect())
+        .unwrap_or_default()
 }
 
 fn refusal_of(invalid: &Invalid) -> Refusal {

@@ -114,9 +114,15 @@ enum Phase {
     },
     Live(Live),
     /// The store is deleting the document; nothing else is handled until it answers.
-    Deleting { asked: Ticket, live: Live },
+    Deleting {
+        asked: Ticket,
+        live: Live,
+    },
     /// Nothing can be done with this document; whoever asks is told why.
-    Closed { code: ErrorCode, message: String },
+    Closed {
+        code: ErrorCode,
+        message: String,
+    },
 }
 
 /// A creation that waits for a tombstone to be lifted.

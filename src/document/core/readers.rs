@@ -54,13 +54,7 @@ impl<P> Core<P> {
         }
     }
 
-    pub(super) fn message(
-        &mut self,
-        now: Now,
-        reader: ReaderId,
-        message: DocumentMessage,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn message(&mut self, now: Now, reader: ReaderId, message: DocumentMessage, effects: &mut Vec<Effect>) {
         if !self.readers.contains_key(&reader) {
             return; // It was ended, and its last words were still under way.
         }
