@@ -98,7 +98,7 @@ metrics! {
     update_apply: Histogram, "syncline_update_apply_seconds", Seconds, "Time to validate and apply one batch of updates.";
     update_commit: Histogram, "syncline_update_commit_seconds", Seconds, "Time from accepting an update until it is durable.";
     update_deliver: Histogram, "syncline_update_deliver_seconds", Seconds, "Time from reading an update until it is in every reader's outbox.";
-    updates_pending: Gauge, "syncline_updates_pending", Count, "Updates that wait for others they depend on.";
+    updates_out_of_order: Counter, "syncline_updates_out_of_order_total", Count, "Updates that had to wait for others they depend on.";
     updates_pending_dropped: Counter, "syncline_updates_pending_dropped_total", Count, "Waiting updates that were dropped at a bound; their channel is synchronised again.";
     poison_refusals: Counter, "syncline_poison_refusals_total", Count, "Updates refused because they are impossible or dangerous.";
     documents_loaded: Gauge, "syncline_documents_loaded", Count, "Documents in memory.";
@@ -107,6 +107,7 @@ metrics! {
     compactions: Counter, "syncline_compactions_total", Count, "Logs of documents that were folded into a snapshot.";
     outbox_bytes: Gauge, "syncline_outbox_bytes", Bytes, "Bytes that wait for clients.";
     outbox_frames: Gauge, "syncline_outbox_frames", Count, "Frames that wait for clients.";
+    lagging: Counter, "syncline_lagging_total", Count, "Times that a reader was too slow and began to lag.";
     lag_resyncs: Counter, "syncline_lag_resyncs_total", Count, "Slow readers that were caught up by one diff.";
     keep_alives: Counter, "syncline_keep_alives_total", Count, "Messages sent only so that a client does not give up.";
     store_commit_batch: Histogram, "syncline_store_commit_batch_records", Count, "Records in one group commit.";

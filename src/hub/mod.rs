@@ -170,6 +170,7 @@ impl Hub {
         let room = Arc::new(Semaphore::new(self.limits.doc_bytes_max.min(Semaphore::MAX_PERMITS)));
         let entry = Entry { mail, room };
         docs.insert(doc.clone(), entry.clone());
+        self.around.metrics.documents_loaded.set(docs.len() as f64);
         let actor = Actor::new(doc.clone(), self.around.clone(), inbox, self.release_of(doc.clone()));
         self.tasks.spawn(actor.run());
         entry
@@ -184,6 +185,7 @@ impl Hub {
             let unused = docs.get(&doc).is_none_or(|entry| entry.mail.strong_count() == 1) && inbox.is_empty();
             if unused {
                 docs.remove(&doc);
+                hub.around.metrics.documents_loaded.set(docs.len() as f64);
             }
             unused
         })

@@ -32,6 +32,7 @@ use crate::document::request::Member;
 use crate::hub::Membership;
 use crate::limit::ConnectionGuard;
 use crate::limit::TokenBucket;
+use crate::metrics::Transport;
 use crate::name::DocName;
 use crate::outbox::Closing;
 use crate::outbox::Drained;
@@ -86,7 +87,7 @@ impl Connection {
 
     /// Runs until the socket is closed, by either side.
     pub(super) async fn run(mut self, socket: WebSocket) {
-        let _open = self.sockets.metrics.connection_opened();
+        let _open = self.sockets.metrics.connected(Transport::YWebsocket);
         let (sink, stream) = socket.split();
         let opening = std::mem::take(&mut self.opening);
         self.carry_out(opening).await;
@@ -134,7 +135,7 @@ impl Connection {
 
     async fn take(&self, input: Input, bucket: &mut Option<TokenBucket>) {
         let bytes = if let Input::Frame(frame) = &input { frame.len() } else { 0 };
-        self.sockets.metrics.message_in(bytes);
+        self.sockets.metrics.received(bytes);
         let outputs = self.decide(input);
         let updates = outputs.iter().filter(|output| is_update(output)).count();
         self.carry_out(outputs).await;
@@ -243,7 +244,7 @@ impl Connection {
             }
         }
         let flushed = tokio::time::timeout(self.sockets.limits.write_timeout, sink.flush()).await;
-        self.sockets.metrics.messages_out(count, bytes);
+        self.sockets.metrics.sent(count, bytes);
         matches!(flushed, Ok(Ok(())))
     }
 

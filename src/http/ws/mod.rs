@@ -160,7 +160,7 @@ impl Sockets {
         match self.enter(peer, &doc, token_of(uri, headers).as_deref()).await {
             Ok(admission) => Admission { doc: Some(doc), ..admission },
             Err(code) => {
-                self.metrics.connection_refused(code);
+                self.metrics.refused(code);
                 Admission::refused(code)
             }
         }
