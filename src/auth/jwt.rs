@@ -211,9 +211,9 @@ fn is_sound_sub(sub: &str) -> bool {
 /// A `NumericDate` may have a fraction. `None` when it is not a time of this or a near epoch.
 fn milliseconds(seconds: f64) -> Option<u64> {
     let in_range = (0.0..=SECONDS_MAX).contains(&seconds);
-    // In range, the product is a whole number below 2^53.
+    // In range, the product is below 2^53; out of range, the cast saturates and the result is not used.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    in_range.then(|| (seconds * 1000.0) as u64)
+    in_range.then_some((seconds * 1000.0) as u64)
 }
 
 fn failed(message: &'static str) -> AuthError {

@@ -255,6 +255,21 @@ pub struct Loaded {
 /// # Errors
 /// [`ConfigError`] lists every mistake that was found.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let loaded = load_without_key(sources)?;
+    if loaded.config.auth.key.is_none() && !loaded.config.dev {
+        return Err(ConfigError { mistakes: vec![NO_KEY.into()] });
+    }
+    Ok(loaded)
+}
+
+const NO_KEY: &str = "no key to check tokens with: set one of auth.secret (SYNCLINE_AUTH__SECRET), \
+                      auth.public_key_file, auth.jwks_file or auth.jwks_url, or use --dev on your own machine";
+
+/// As [`load`], for tools that let nobody in: they work without a key to check tokens with.
+///
+/// # Errors
+/// [`ConfigError`] lists every mistake that was found.
+pub fn load_without_key(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut mistakes = Vec::new();
     let settings = Settings::merge(sources, &mut mistakes);
     // Mistakes of the second kind often follow from those of the first: no key, because its name was misspelt.
@@ -288,14 +303,8 @@ fn refuse_later_features(config: &Config, mistakes: &mut Vec<String>) {
 fn check(config: &Config, settings: &Settings, mistakes: &mut Vec<String>) {
     let keys = ["auth.secret", "auth.public_key_file", "auth.jwks_file", "auth.jwks_url"];
     let set: Vec<_> = keys.into_iter().filter(|name| settings.values.contains_key(name)).collect();
-    match (set.len(), config.dev) {
-        (0, false) => mistakes.push(
-            "no key to check tokens with: set one of auth.secret (SYNCLINE_AUTH__SECRET), auth.public_key_file, \
-             auth.jwks_file or auth.jwks_url, or use --dev on your own machine"
-                .into(),
-        ),
-        (0 | 1, _) => {}
-        _ => mistakes.push(format!("only one key can check tokens: {} are set together", set.join(" and "))),
+    if set.len() > 1 {
+        mistakes.push(format!("only one key can check tokens: {} are set together", set.join(" and ")));
     }
     if config.dev && !config.listen.ip().is_loopback() {
         mistakes.push(format!(
