@@ -114,7 +114,7 @@ fn value(choice: u32) -> Any {
     match choice % 7 {
         0 => Any::Null,
         1 => Any::Undefined,
-        2 => Any::from(choice % 2 == 0),
+        2 => Any::from(choice.is_multiple_of(2)),
         3 => Any::from(f64::from(choice) / 7.0),
         4 => Any::from(-i64::from(choice)),
         5 => Any::from(["", "word", "größe", "😀"][choice as usize % 4]),
@@ -156,7 +156,7 @@ fn edit(doc: &Doc, step: Step) -> Bytes {
             map.remove(txn, key);
         }
         12 | 13 => match nested {
-            Some(Out::YMap(nested)) if step.choice % 3 == 0 => {
+            Some(Out::YMap(nested)) if step.choice.is_multiple_of(3) => {
                 nested.insert(txn, "deeper", MapPrelim::from([("n", step.choice)]));
             }
             Some(Out::YMap(nested)) => {

@@ -48,19 +48,27 @@ struct Node {
 #[derive(Default)]
 struct Nodes {
     nodes: Vec<Node>,
+    /// Empty between measurements, kept for its memory.
+    stack: Vec<usize>,
 }
 
 impl Nodes {
-    fn find(&self, id: Id) -> Option<usize> {
-        let index =
-            self.nodes.partition_point(|n| n.client > id.client || (n.client == id.client && n.end <= id.clock));
-        let node = self.nodes.get(index)?;
-        (node.client == id.client && node.start <= id.clock).then_some(index)
+    /// The node that holds a clock; `near` is where it is looked for first, most neighbours are neighbours in the bytes too.
+    fn find(&self, id: Id, near: usize) -> Option<usize> {
+        let holds = |node: &Node| node.client == id.client && node.start <= id.clock && id.clock < node.end;
+        let first = near.saturating_sub(2);
+        if let Some(index) = self.nodes[first..near].iter().rposition(holds) {
+            return Some(first + index);
+        }
+        let before = |node: &Node| node.client > id.client || (node.client == id.client && node.end <= id.clock);
+        let index = self.nodes.partition_point(before);
+        self.nodes.get(index).is_some_and(holds).then_some(index)
     }
 
     /// Fills in the depth of a node and of everything it depends on. No recursion: chains are as long as the update.
     fn measure(&mut self, index: usize) -> Result<(), Invalid> {
-        let mut stack = vec![index];
+        let mut stack = std::mem::take(&mut self.stack);
+        stack.push(index);
         while let Some(&index) = stack.last() {
             if self.nodes[index].depth == UNKNOWN {
                 match self.depth_or_dependency(index)? {
@@ -73,6 +81,7 @@ impl Nodes {
             }
             stack.pop();
         }
+        self.stack = stack;
         Ok(())
     }
 
@@ -80,13 +89,13 @@ impl Nodes {
         let node = &self.nodes[index];
         let mut depth = 0;
         for id in node.parent.into_iter().chain(node.beside.into_iter().flatten()) {
-            let Some(other) = self.find(id) else { continue };
+            let Some(other) = self.find(id, index) else { continue };
             match self.nodes[other].depth {
                 UNKNOWN => return Ok(Err(other)),
                 known => depth = depth.max(known + u16::from(node.parent.is_some())),
             }
         }
-        if let Some(parent) = node.parent.and_then(|id| self.find(id)) {
+        if let Some(parent) = node.parent.and_then(|id| self.find(id, index)) {
             let content = self.nodes[parent].content;
             // What was deleted or collected may have been a type; its children are dead on arrival.
             if !matches!(content, content::TYPE | content::DELETED | content::GC) {
