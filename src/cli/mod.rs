@@ -38,6 +38,9 @@ enum Command {
     CheckConfig(Settings),
     /// Make a development token from the configured secret.
     Token(token::TokenArgs),
+    /// Do once more, in a process of its own, what a server was doing when it died
+    #[command(name = app::judge::TRIAL_COMMAND, hide = true)]
+    TrySuspect,
     /// Work on the documents in a data directory that no server has open.
     Doc(doc::DocArgs),
 }
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Serve(settings) => serve(&settings),
         Command::CheckConfig(settings) => check_config(&settings),
         Command::Token(args) => token::run(&args),
+        Command::TrySuspect => app::judge::try_suspect(std::io::stdin().lock()).map_err(Failure::from),
         Command::Doc(args) => doc::run(args),
     };
     match result {
