@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::hash::Hash;
 use std::hash::RandomState;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -155,6 +157,16 @@ impl KeyedLimiter {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// What an address counts as: one household or machine often has 2^64 addresses of IPv6, and a dual-stack socket shows
+/// those of IPv4 in another form.
+#[must_use]
+pub fn address_key(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -361,6 +373,18 @@ mod tests {
                 assert!(limiter.take("noisy", Moment(0)).is_err(), "forgotten after {n}");
             }
             assert!(limiter.len() <= 100);
+        }
+    }
+
+    #[test]
+    fn addresses_of_one_network_count_as_one() {
+        for (address, key) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2:ffff::", "2001:db8:1:2::"),
+        ] {
+            assert_eq!(address_key(address.parse().unwrap()).to_string(), key);
         }
     }
 

@@ -65,7 +65,10 @@ macro_rules! metrics {
                 Self {
                     $($field: metrics!(@register $kind, $name),)*
                     connections: Transport::ALL.map(|by| metrics::gauge!(CONNECTIONS, "transport" => by.word())),
-                    errors: ErrorCode::ALL.iter().map(|code| metrics::counter!(ERRORS, "code" => code.word())).collect(),
+                    errors: ErrorCode::ALL
+                        .iter()
+                        .map(|code| metrics::counter!(ERRORS, "code" => code.word()))
+                        .collect(),
                 }
             }
         }
@@ -94,15 +97,23 @@ metrics! {
     messages_out: Counter, "syncline_messages_out_total", Count, "Messages written to clients.";
     bytes_in: Counter, "syncline_in_bytes_total", Bytes, "Bytes of messages read from clients.";
     bytes_out: Counter, "syncline_out_bytes_total", Bytes, "Bytes of messages written to clients.";
-    update_apply: Histogram, "syncline_update_apply_seconds", Seconds, "Time to validate and apply one batch of updates.";
-    update_commit: Histogram, "syncline_update_commit_seconds", Seconds, "Time from accepting an update until it is durable.";
-    update_deliver: Histogram, "syncline_update_deliver_seconds", Seconds, "Time from reading an update until it is in every reader's outbox.";
-    updates_out_of_order: Counter, "syncline_updates_out_of_order_total", Count, "Updates that had to wait for others they depend on.";
-    updates_pending_dropped: Counter, "syncline_updates_pending_dropped_total", Count, "Waiting updates that were dropped at a bound; their channel is synchronised again.";
-    poison_refusals: Counter, "syncline_poison_refusals_total", Count, "Updates refused because they are impossible or dangerous.";
+    update_apply: Histogram, "syncline_update_apply_seconds", Seconds,
+        "Time to validate and apply one batch of updates.";
+    update_commit: Histogram, "syncline_update_commit_seconds", Seconds,
+        "Time from accepting an update until it is durable.";
+    update_deliver: Histogram, "syncline_update_deliver_seconds", Seconds,
+        "Time from reading an update until it is in every reader's outbox.";
+    updates_out_of_order: Counter, "syncline_updates_out_of_order_total", Count,
+        "Updates that had to wait for others they depend on.";
+    updates_pending_dropped: Counter, "syncline_updates_pending_dropped_total", Count,
+        "Waiting updates that were dropped at a bound; their channel is synchronised again.";
+    poison_refusals: Counter, "syncline_poison_refusals_total", Count,
+        "Updates refused because they are impossible or dangerous.";
     documents_loaded: Gauge, "syncline_documents_loaded", Count, "Documents in memory.";
-    documents_quarantined: Gauge, "syncline_documents_quarantined", Count, "Documents that cannot be opened because what is stored is damaged.";
-    document_reloads: Counter, "syncline_document_reloads_total", Count, "Documents that were loaded again after trouble in memory.";
+    documents_quarantined: Gauge, "syncline_documents_quarantined", Count,
+        "Documents that cannot be opened because what is stored is damaged.";
+    document_reloads: Counter, "syncline_document_reloads_total", Count,
+        "Documents that were loaded again after trouble in memory.";
     compactions: Counter, "syncline_compactions_total", Count, "Logs of documents that were folded into a snapshot.";
     outbox_bytes: Gauge, "syncline_outbox_bytes", Bytes, "Bytes that wait for clients.";
     outbox_frames: Gauge, "syncline_outbox_frames", Count, "Frames that wait for clients.";
@@ -112,8 +123,10 @@ metrics! {
     store_commit_batch: Histogram, "syncline_store_commit_batch_records", Count, "Records in one group commit.";
     store_commit: Histogram, "syncline_store_commit_seconds", Seconds, "Time of one group commit, with its flush.";
     store_failures: Counter, "syncline_store_failures_total", Count, "Calls to the store that failed.";
-    auth_refusals: Counter, "syncline_auth_refusals_total", Count, "Connections and requests refused for their token or rights.";
-    rate_limit_refusals: Counter, "syncline_rate_limit_refusals_total", Count, "Connections and requests refused for coming too often.";
+    auth_refusals: Counter, "syncline_auth_refusals_total", Count,
+        "Connections and requests refused for their token or rights.";
+    rate_limit_refusals: Counter, "syncline_rate_limit_refusals_total", Count,
+        "Connections and requests refused for coming too often.";
     held_refusals: Gauge, "syncline_held_refusals", Count, "Refused connections that are held before they are closed.";
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
 
+use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 use tracing::Event;
@@ -112,6 +113,21 @@ struct Line {
     metadata: Map<String, Value>,
 }
 
+/// The line as collectors read it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonLine<'a> {
+    timestamp: &'a str,
+    level: String,
+    event: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel_id: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Map<String, Value>>,
+}
+
 impl Line {
     fn new(level: Level, otherwise: &str, Fields(mut fields): Fields) -> Self {
         let event = fields.remove("event").or_else(|| fields.remove("message"));
@@ -127,16 +143,16 @@ impl Line {
     }
 
     fn json(self) -> String {
-        let mut line = Map::new();
-        line.insert("timestamp".into(), self.timestamp.into());
-        line.insert("level".into(), self.level.as_str().to_ascii_lowercase().into());
-        line.insert("event".into(), self.event.into());
-        line.extend(self.user.map(|user| ("userId".into(), user)));
-        line.extend(self.channel.map(|channel| ("channelId".into(), channel)));
-        if !self.metadata.is_empty() {
-            line.insert("metadata".into(), self.metadata.into());
-        }
-        format!("{}\n", Value::Object(line))
+        let line = JsonLine {
+            timestamp: &self.timestamp,
+            level: self.level.as_str().to_ascii_lowercase(),
+            event: &self.event,
+            user_id: self.user.as_ref(),
+            channel_id: self.channel.as_ref(),
+            metadata: Some(&self.metadata).filter(|metadata| !metadata.is_empty()),
+        };
+        // JSON values with text as keys can always be written.
+        serde_json::to_string(&line).unwrap_or_default() + "\n"
     }
 
     fn pretty(self) -> String {
@@ -263,6 +279,7 @@ mod tests {
             "metadata": {"bytes": 7, "fine": true},
         });
         assert_eq!(line, wanted);
+        assert!(text.starts_with(r#"{"timestamp":"#), "{text}");
     }
 
     #[test]
@@ -299,7 +316,8 @@ mod tests {
         let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl";
         for pretty in [true, false] {
             let text = written(pretty, || {
-                info!(token = "hunter2", auth_secret = "hunter2", url = %format!("/sync/a?token={jwt}&x=1"), "in {jwt}");
+                let word = "hunter2";
+                info!(token = word, auth_secret = word, url = %format!("/sync/a?token={jwt}&x=1"), "in {jwt}");
             });
             assert!(!text.contains("hunter2") && !text.contains("c2ln") && !text.contains("eyJ"), "{text}");
             assert!(text.contains("&x=1"), "{text}");

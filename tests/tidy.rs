@@ -20,7 +20,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("sled", &["src/store/sled.rs", "src/store/local/"]),
     ("bincode", &["src/store/record.rs"]),
     ("jsonwebtoken", &["src/auth/"]),
-    ("reqwest", &["src/auth/"]),
+    ("reqwest", &["src/auth/", "src/config/check.rs"]),
     ("clap", &["src/cli/"]),
     ("utoipa", &["src/http/"]),
 ];

@@ -1,9 +1,11 @@
 //! The configuration: built-in defaults < file < environment < flags, checked as a whole before anything starts.
 //!
-//! A limit of 0 is switched off and is `None` here, so that nobody compares with 0 by accident. Queues of one connection
-//! always have a bound.
+//! A limit of 0 is switched off and is `None` here, so that nobody compares with 0 by accident. Queues of one
+//! connection always have a bound.
 
+mod check;
 mod keys;
+mod read;
 mod secret;
 mod sources;
 
@@ -21,9 +23,6 @@ use keys::KEYS;
 use keys::Kind;
 use keys::Value;
 use sources::Settings;
-
-/// RFC 7518, section 3.2: a key for HS256 has at least the 256 bits of its hash.
-const SECRET_BYTES_MIN: usize = 32;
 
 /// A limit on a number of things or bytes; `None` when it is switched off.
 pub type Limit = Option<NonZeroUsize>;
@@ -276,272 +275,14 @@ pub fn load_without_key(sources: &Sources) -> Result<Loaded, ConfigError> {
     if !mistakes.is_empty() {
         return Err(ConfigError { mistakes });
     }
-    let config = effective(&settings, &mut mistakes);
-    refuse_later_features(&config, &mut mistakes);
-    check(&config, &settings, &mut mistakes);
+    let config = read::effective(&settings, &mut mistakes);
+    check::refuse_later_features(&config, &mut mistakes);
+    check::check(&config, &settings, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(ConfigError { mistakes });
     }
-    let warnings = warnings(&config);
+    let warnings = check::warnings(&config);
     Ok(Loaded { config, warnings, settings })
-}
-
-/// What is configurable by design but has no implementation yet. Each line goes with its feature's arrival.
-fn refuse_later_features(config: &Config, mistakes: &mut Vec<String>) {
-    let mut refuse = |name: &str| mistakes.push(format!("{name} is not supported by this build yet"));
-    if matches!(config.store.url, StoreUrl::Postgres(_)) {
-        refuse("store.url with postgres://");
-    }
-    if config.bus.url.is_some() {
-        refuse("bus.url");
-    }
-    if config.auth.callback.is_some() {
-        refuse("auth.callback_url");
-    }
-}
-
-fn check(config: &Config, settings: &Settings, mistakes: &mut Vec<String>) {
-    let keys = ["auth.secret", "auth.public_key_file", "auth.jwks_file", "auth.jwks_url"];
-    let set: Vec<_> = keys.into_iter().filter(|name| settings.values.contains_key(name)).collect();
-    if set.len() > 1 {
-        mistakes.push(format!("only one key can check tokens: {} are set together", set.join(" and ")));
-    }
-    if config.dev && !config.listen.ip().is_loopback() {
-        mistakes.push(format!(
-            "--dev lets everyone in and therefore only listens on a loopback address: listen is {}",
-            config.listen
-        ));
-    }
-    if let (true, Some(admin)) = (config.dev, config.admin_listen.filter(|admin| !admin.ip().is_loopback())) {
-        mistakes.push(format!("--dev lets everyone in: admin_listen must be a loopback address, it is {admin}"));
-    }
-    if let Some(KeySource::JwksUrl(url)) = &config.auth.key
-        && !is_safe_url(url.reveal())
-    {
-        let shown = without_password(url.reveal());
-        mistakes.push(format!("auth.jwks_url = {shown:?}: expected https://, or http:// on a loopback address"));
-    }
-    if let Some(origin) = config.auth.allowed_origins.iter().find(|origin| !is_origin(origin)) {
-        mistakes.push(format!("auth.allowed_origins has {origin:?}: expected for example \"https://app.example.org\""));
-    }
-}
-
-/// Keys fetched over plain http could be replaced on the way, and with them every identity.
-fn is_safe_url(url: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(url) else { return false };
-    let loopback = match url.host_str() {
-        Some("localhost") => true,
-        Some(host) => {
-            host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        None => return false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && loopback)
-}
-
-/// As a browser sends it: scheme, host and port, nothing behind.
-fn is_origin(origin: &str) -> bool {
-    origin.split_once("://").is_some_and(|(scheme, rest)| {
-        !scheme.is_empty() && !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*']) && !rest.contains(' ')
-    })
-}
-
-fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if let Some(KeySource::Secret(secret)) = &config.auth.key
-        && secret.reveal().len() < SECRET_BYTES_MIN
-    {
-        let n = secret.reveal().len();
-        warnings.push(format!("auth.secret has {n} bytes; RFC 7518 asks for at least {SECRET_BYTES_MIN} with HS256"));
-    }
-    if config.dev {
-        warnings.push("--dev is on: no token is needed and everyone on this machine may do everything".into());
-    }
-    if config.store.url == StoreUrl::Memory {
-        warnings.push("store.url is memory: nothing survives the end of this process".into());
-    }
-    warnings
-}
-
-fn effective(settings: &Settings, mistakes: &mut Vec<String>) -> Config {
-    let read = Reader { settings };
-    Config {
-        listen: read.address("listen").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
-        admin_listen: read.address("admin_listen"),
-        data_dir: PathBuf::from(read.text("data_dir").unwrap_or("./data")),
-        dev: read.switch("dev"),
-        auth: read.auth(),
-        limits: read.limits(),
-        history: HistoryConfig { events: read.size("history.events"), keep: read.time_limit("history.seconds") },
-        store: StoreConfig {
-            url: read.store_url(mistakes),
-            compact_bytes: NonZeroU64::new(read.number("store.compact_bytes")),
-        },
-        bus: BusConfig {
-            url: read.secret("bus.url"),
-            prefix: read.text("bus.prefix").unwrap_or("syncline").to_owned(),
-            heartbeat: read.seconds("bus.heartbeat_seconds"),
-        },
-        docs: DocsConfig { idle: read.time_limit("docs.idle_seconds"), memory_bytes: read.limit("docs.memory_bytes") },
-        rooms: rooms(settings),
-        drain: DrainConfig { stagger: read.seconds("drain.stagger_seconds") },
-        log: read.log(),
-    }
-}
-
-fn rooms(settings: &Settings) -> Vec<RoomRule> {
-    let rule = |(pattern, values): (&String, &std::collections::BTreeMap<&'static str, Value>)| {
-        let number = |name: &str| match values.get(name) {
-            Some(Value::Number(n)) => Some(*n),
-            _ => None,
-        };
-        RoomRule {
-            pattern: pattern.clone(),
-            max_clients: number("max_clients").and_then(|n| NonZeroUsize::new(size(n))),
-            ttl: number("ttl_seconds").filter(|n| *n > 0).map(Duration::from_secs),
-            history_events: number("history_events").map(size),
-        }
-    };
-    settings.rooms.iter().map(rule).collect()
-}
-
-fn size(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
-}
-
-/// Typed access to merged settings. A name that is not in the table is a mistake of ours, found by the first test.
-struct Reader<'a> {
-    settings: &'a Settings,
-}
-
-impl<'a> Reader<'a> {
-    fn value(&self, name: &str) -> Option<&'a Value> {
-        debug_assert!(keys::find(name).is_some(), "{name} is not a setting");
-        self.settings.values.get(name).map(|(value, _)| value)
-    }
-
-    fn number(&self, name: &str) -> u64 {
-        match self.value(name) {
-            Some(Value::Number(n)) => *n,
-            _ => 0,
-        }
-    }
-
-    fn size(&self, name: &str) -> usize {
-        size(self.number(name))
-    }
-
-    fn limit(&self, name: &str) -> Limit {
-        NonZeroUsize::new(self.size(name))
-    }
-
-    fn bound(&self, name: &str) -> NonZeroUsize {
-        self.limit(name).unwrap_or(NonZeroUsize::MIN)
-    }
-
-    fn seconds(&self, name: &str) -> Duration {
-        Duration::from_secs(self.number(name))
-    }
-
-    fn time_limit(&self, name: &str) -> Option<Duration> {
-        Some(self.seconds(name)).filter(|time| !time.is_zero())
-    }
-
-    fn switch(&self, name: &str) -> bool {
-        matches!(self.value(name), Some(Value::Switch(true)))
-    }
-
-    fn text(&self, name: &str) -> Option<&'a str> {
-        match self.value(name) {
-            Some(Value::Text(text)) => Some(text),
-            _ => None,
-        }
-    }
-
-    fn secret(&self, name: &str) -> Option<Secret> {
-        self.text(name).map(Secret::new)
-    }
-
-    fn address(&self, name: &str) -> Option<SocketAddr> {
-        self.text(name).and_then(keys::address)
-    }
-
-    fn list(&self, name: &str) -> Vec<String> {
-        match self.value(name) {
-            Some(Value::List(items)) => items.clone(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn auth(&self) -> AuthConfig {
-        let file = |name| self.text(name).map(PathBuf::from);
-        let key = None
-            .or_else(|| self.secret("auth.secret").map(KeySource::Secret))
-            .or_else(|| file("auth.public_key_file").map(KeySource::PublicKeyFile))
-            .or_else(|| file("auth.jwks_file").map(KeySource::JwksFile))
-            .or_else(|| self.secret("auth.jwks_url").map(KeySource::JwksUrl));
-        AuthConfig {
-            key,
-            audience: self.list("auth.audience"),
-            issuer: self.list("auth.issuer"),
-            leeway: self.seconds("auth.leeway_seconds"),
-            grace: self.seconds("auth.grace_seconds"),
-            hold_refused: self.seconds("auth.hold_refused_seconds"),
-            allowed_origins: self.list("auth.allowed_origins"),
-            callback: self.secret("auth.callback_url").map(|url| CallbackConfig {
-                url,
-                timeout: self.seconds("auth.callback_timeout_seconds"),
-                cache: self.seconds("auth.callback_cache_seconds"),
-            }),
-        }
-    }
-
-    fn limits(&self) -> LimitsConfig {
-        LimitsConfig {
-            connections: self.limit("limits.connections"),
-            connections_per_user: self.limit("limits.connections_per_user"),
-            failed_connects_per_minute: self.limit("limits.failed_connects_per_minute"),
-            message_bytes: self.limit("limits.message_bytes"),
-            doc_bytes: self.limit("limits.doc_bytes"),
-            updates_per_second: self.limit("limits.updates_per_second"),
-            updates_burst: self.limit("limits.updates_burst").or(self.limit("limits.updates_per_second")),
-            messages_per_minute: self.limit("limits.messages_per_minute"),
-            typing_per_minute: self.limit("limits.typing_per_minute"),
-            presence_per_minute: self.limit("limits.presence_per_minute"),
-            queue_waiting: self.size("limits.queue_waiting"),
-            outbox_bytes: self.bound("limits.outbox_bytes"),
-            outbox_frames: self.bound("limits.outbox_frames"),
-            outbox_total_bytes: self.limit("limits.outbox_total_bytes"),
-            inbox_total_bytes: self.limit("limits.inbox_total_bytes"),
-            write_timeout: self.time_limit("limits.write_timeout_seconds"),
-            held_refusals: self.size("limits.held_refusals"),
-        }
-    }
-
-    fn store_url(&self, mistakes: &mut Vec<String>) -> StoreUrl {
-        match self.text("store.url").unwrap_or("sled:") {
-            "sled:" => StoreUrl::Sled,
-            "memory:" => StoreUrl::Memory,
-            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                StoreUrl::Postgres(Secret::new(url))
-            }
-            url => {
-                let shown = without_password(url);
-                mistakes.push(format!("store.url = {shown:?}: expected \"sled:\", \"memory:\" or \"postgres://…\""));
-                StoreUrl::Memory
-            }
-        }
-    }
-
-    fn log(&self) -> LogConfig {
-        let format = match self.text("log.format") {
-            Some("json") => LogFormat::Json,
-            Some("pretty") => LogFormat::Pretty,
-            _ => LogFormat::Auto,
-        };
-        let level = self.text("log.level").and_then(|word| word.parse().ok()).unwrap_or(tracing::Level::INFO);
-        LogConfig { format, level }
-    }
 }
 
 impl Loaded {

@@ -51,6 +51,14 @@ fn the_defaults_are_those_of_the_design() {
 }
 
 #[test]
+fn every_setting_is_read() {
+    let source = include_str!("read.rs");
+    for key in KEYS {
+        assert!(source.contains(&format!("\"{}\"", key.name)), "{} has no effect", key.name);
+    }
+}
+
+#[test]
 fn zero_switches_a_limit_off() {
     let config = from_environment(&[
         KEY,
