@@ -12,7 +12,7 @@ use syncline_protocol::update::parts;
 use syncline_protocol::update::split_ready;
 use syncline_protocol::update::validate;
 
-/// Bytes of memory for each byte of input, at the worst: a struct of two bytes is a node of 96 when nesting is measured,
+/// Bytes of memory for each byte of input, at the worst: a struct of two bytes is a node of 64 when nesting is measured,
 /// and lists grow by doubling.
 const BYTES_PER_BYTE: u64 = 200;
 const BYTES_BESIDE: u64 = 4096;
