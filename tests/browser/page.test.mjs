@@ -63,6 +63,25 @@ describe('the page', { timeout: 120_000 }, () => {
     await Promise.all([alice.page.keyboard.type('ONE'), bob.page.keyboard.press('Delete')])
     await shows(alice, 'ONE two  four')
     await shows(bob, 'ONE two  four')
+    // Bob wrote nothing, he only deleted: that is saved in its own right.
+    await bob.page.waitForSelector('#saved[data-state=saved]')
+  })
+
+  test('undo takes back what one wrote oneself and leaves the other alone', async (t) => {
+    const server = await Server.start(t)
+    const alice = await open(t, browser, `${server.url}/?doc=undo`)
+    const bob = await open(t, browser, `${server.url}/?doc=undo`)
+    await alice.text.pressSequentially('mine')
+    await shows(bob, 'mine')
+    await bob.caret(4)
+    await bob.text.pressSequentially(' and yours')
+    await shows(alice, 'mine and yours')
+    await alice.page.keyboard.press('Control+z')
+    await shows(alice, ' and yours')
+    await shows(bob, ' and yours')
+    await alice.page.keyboard.press('Control+Shift+z')
+    await shows(bob, 'mine and yours')
+    await alice.page.waitForSelector('#saved[data-state=saved]')
   })
 
   test('an input method composes undisturbed while somebody else types', async (t) => {

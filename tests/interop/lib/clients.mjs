@@ -94,6 +94,8 @@ export class Peer {
     return this
   }
 
+  forgetEchoes () { this.#echoed = 0 }
+
   /** Resolves when everything written here has been echoed. */
   async acknowledged (timeoutMs) {
     await until(() => this.#echoed >= this.ownClock, () => `echo of ${this.ownClock}, got ${this.#echoed}`, timeoutMs)
