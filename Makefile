@@ -30,8 +30,11 @@ help:
 
 web: web/dist/main.js
 
-web/dist/main.js: web/package-lock.json web/build.mjs web/index.html web/style.css $(wildcard web/src/*.js)
-	npm ci --prefix web --no-progress
+web/node_modules/.installed: web/package-lock.json
+	npm ci --prefix web --no-progress --loglevel error
+	touch $@
+
+web/dist/main.js: web/node_modules/.installed web/build.mjs web/index.html web/style.css $(wildcard web/src/*.js)
 	npm run --silent build --prefix web
 
 run: web

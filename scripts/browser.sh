@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [ -z "${SYNCLINE_BIN:-}" ]; then
-    make --no-print-directory web
+    make -s web
     cargo build --quiet --bin syncline
     export SYNCLINE_BIN="${CARGO_TARGET_DIR:-$PWD/target}/debug/syncline"
 fi
@@ -12,4 +12,4 @@ for dir in tests/interop tests/browser; do
     [ -d "$dir/node_modules" ] || npm ci --prefix "$dir" --no-progress --loglevel error
 done
 cd tests/browser
-exec node --test --test-reporter=spec "$@" page.test.mjs
+exec node --test --test-reporter=spec "$@" parts.test.mjs page.test.mjs

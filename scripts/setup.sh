@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts in place what the tests need and this machine lacks. Says what is missing and fails where it cannot install.
+# Puts in place what the tests need and is not there. Says what is missing and fails where it cannot install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

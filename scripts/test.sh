@@ -18,7 +18,7 @@ step() {
 }
 
 step "tools and npm packages" bash scripts/setup.sh
-step "page bundle" make --no-print-directory web
+step "page bundle" make --no-print-directory -s web
 step "licences, bans, sources" bash scripts/deny.sh
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { all, converged, Peer, v310 } from './lib/clients.mjs'
+import { updateFrame } from './lib/raw.mjs'
 import { Server } from './lib/server.mjs'
 import { until } from './lib/until.mjs'
 
@@ -52,6 +53,21 @@ describe('restart', { concurrency: 2 }, () => {
     for (const peer of peers) await peer.synced()
     const content = await converged(peers, entries)
     assert.equal(Object.keys(content).length, 31 * peers.length)
+  })
+
+  test('a writer that lost the echo with the connection asks again by sending the same update', async (t) => {
+    const server = await Server.start(t)
+    const writer = await new Peer(t, v310, server, 'again').synced()
+    set(writer, 'key', 'value')
+    await writer.acknowledged()
+    const update = writer.yjs.encodeStateAsUpdate(writer.doc)
+    writer.disconnect()
+    writer.connect()
+    await writer.synced()
+    writer.forgetEchoes()
+    writer.provider.ws.send(updateFrame(update))
+    await writer.acknowledged()
+    assert.deepEqual(writer.closes, [null])
   })
 
   for (const round of [1, 2, 3]) {

@@ -4,6 +4,8 @@
 // along. While an input method composes (Japanese, Chinese, dead keys) the textarea is left alone in both directions, as
 // touching it would abort the composition; both sides are reconciled when it ends.
 
+import { UndoManager } from 'yjs'
+
 /**
  * The one range in which two strings differ, never cutting a surrogate pair in two. The caret settles ties: "a" typed
  * into "aaaa" belongs before the caret, not at the end of the run.
@@ -23,6 +25,9 @@ export const difference = (before, after, caret = after.length) => {
 
 const isHighSurrogate = (unit) => unit >= 0xd800 && unit <= 0xdbff
 const isLowSurrogate = (unit) => unit >= 0xdc00 && unit <= 0xdfff
+
+const isUndo = (event) => event.key.toLowerCase() === 'z' && !event.shiftKey
+const isRedo = (event) => (event.key.toLowerCase() === 'z' && event.shiftKey) || (event.key.toLowerCase() === 'y' && event.ctrlKey)
 
 /** Where an index lands after a delta. Text inserted exactly at the index goes behind it. */
 export const shift = (index, delta) => {
@@ -103,12 +108,25 @@ export const bind = (field, text, changed = () => {}) => {
   }
   const input = () => { if (!composing) push() }
 
+  // The browser forgets its own history whenever a value is set, and would undo what others wrote.
+  const history = new UndoManager(text, { trackedOrigins: new Set([origin]) })
+  const key = (event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || composing || !(isUndo(event) || isRedo(event))) return
+    event.preventDefault()
+    if (field.readOnly) return
+    if (isUndo(event)) history.undo()
+    else history.redo()
+  }
+
   field.addEventListener('input', input)
+  field.addEventListener('keydown', key)
   field.addEventListener('compositionstart', start)
   field.addEventListener('compositionend', end)
   text.observe(observe)
   return () => {
     field.removeEventListener('input', input)
+    field.removeEventListener('keydown', key)
+    history.destroy()
     field.removeEventListener('compositionstart', start)
     field.removeEventListener('compositionend', end)
     text.unobserve(observe)

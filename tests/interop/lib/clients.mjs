@@ -33,6 +33,9 @@ export const v400 = client('@y/websocket', YWebsocket4, Y14)
 export const classic = [v310, v300, v210]
 export const all = [...classic, v400]
 
+// Every provider listens for the end of the process; a test process holds many.
+process.setMaxListeners(0)
+
 const MESSAGE_SYNC = 0
 const SYNC_STEP_1 = 0
 
@@ -90,6 +93,8 @@ export class Peer {
     await until(() => this.isSynced, () => `synced (closes: ${this.closes})`, timeoutMs)
     return this
   }
+
+  forgetEchoes () { this.#echoed = 0 }
 
   /** Resolves when everything written here has been echoed. */
   async acknowledged (timeoutMs) {

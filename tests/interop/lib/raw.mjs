@@ -4,12 +4,12 @@ import { once } from 'node:events'
 import { WebSocket } from 'ws'
 import * as encoding from 'lib0/encoding'
 
-/** The frame of a sync update that carries `hex`. */
-export const updateFrame = (hex, step = 2) => {
+/** The frame of a sync update that carries `update`, bytes or hex. */
+export const updateFrame = (update, step = 2) => {
   const encoder = encoding.createEncoder()
   encoding.writeVarUint(encoder, 0)
   encoding.writeVarUint(encoder, step)
-  encoding.writeVarUint8Array(encoder, Buffer.from(hex, 'hex'))
+  encoding.writeVarUint8Array(encoder, typeof update === 'string' ? Buffer.from(update, 'hex') : update)
   return encoding.toUint8Array(encoder)
 }
 
