@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Note,
     /// Written to see whether writing works.
     Probe,
+    /// Where every document stands that was written to since offset `first` of the segment.
+    Roster,
 }
 
 impl Kind {
@@ -45,11 +47,12 @@ impl Kind {
             Self::Append => 1,
             Self::Note => 2,
             Self::Probe => 3,
+            Self::Roster => 4,
         }
     }
 
     fn of(code: u8) -> Option<Self> {
-        [Self::Append, Self::Note, Self::Probe].into_iter().find(|kind| kind.code() == code)
+        [Self::Append, Self::Note, Self::Probe, Self::Roster].into_iter().find(|kind| kind.code() == code)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Reads a segment from its first byte to its last, when its table of contents is missing: after a crash, or damaged.
 //!
 //! Memory is bounded by the largest entry. Where the place is lost, the next entry, or the end of the spoilt one, is
-//! searched for byte by byte. What was skipped is known by name where a header or a trailer is left of it; where
-//! nothing is left, every document that has entries before the hole and none after it may have lost its last one.
+//! searched for byte by byte. What was skipped is known by name where a header or a trailer is left of it. Where nothing
+//! is left, the next roster tells which documents were written to, and how far. Only for a hole behind the last roster
+//! nothing is known: then every document that has entries in the segment before the hole and none after it may have lost
+//! its last one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,6 +16,7 @@ use crate::store::record::StoredContents;
 use crate::store::record::StoredExtent;
 use crate::store::record::StoredLoss;
 use crate::store::record::StoredNote;
+use crate::store::record::StoredStanding;
 use crate::store::segments::frame;
 use crate::store::segments::frame::Header;
 use crate::store::segments::frame::Kind;
@@ -53,7 +56,9 @@ pub(crate) fn scan(file: &File, salt: u32) -> io::Result<Scan> {
         salt,
         found: Scan { end: SEGMENT_HEADER_BYTES.min(len), ..Scan::default() },
         seen: BTreeMap::new(),
-        hidden_at: None,
+        hidden: Vec::new(),
+        rosters: Vec::new(),
+        standings: BTreeMap::new(),
     };
     scanner.run()?;
     Ok(scanner.finish())
@@ -65,8 +70,11 @@ struct Scanner<'a> {
     found: Scan,
     /// Where each document was met last.
     seen: BTreeMap<String, u64>,
-    /// Where the last hole starts of which nothing is known.
-    hidden_at: Option<u64>,
+    /// Holes of which nothing is left, by their ends.
+    hidden: Vec<(u64, u64)>,
+    /// Rosters: where they are, and since where they tell.
+    rosters: Vec<(u64, u64)>,
+    standings: BTreeMap<String, StoredStanding>,
 }
 
 enum Next {
@@ -100,6 +108,12 @@ impl Scanner<'_> {
         };
         // A note that says something else than a note would is damage that the checksum cannot show.
         let note = if header.kind == Kind::Note { record::unseal::<StoredNote>(body).ok() } else { None };
+        if header.kind == Kind::Roster {
+            let standings = record::unseal::<Vec<StoredStanding>>(body).unwrap_or_default();
+            self.rosters.push((at, header.first));
+            // Later rosters know better.
+            self.standings.extend(standings.into_iter().map(|standing| (standing.name.clone(), standing)));
+        }
         self.absorb(at, &header, note);
         self.found.end = end;
         Ok(Some(end))
@@ -107,7 +121,7 @@ impl Scanner<'_> {
 
     fn absorb(&mut self, at: u64, header: &Header, note: Option<StoredNote>) {
         self.found.entries += 1;
-        if header.kind == Kind::Probe {
+        if matches!(header.kind, Kind::Probe | Kind::Roster) {
             return;
         }
         self.seen.insert(header.name.clone(), at);
@@ -153,7 +167,7 @@ impl Scanner<'_> {
         };
         if from > at {
             self.found.holes.push(Hole { from: at, to: from, doc: None });
-            self.hidden_at = Some(at);
+            self.hidden.push((at, from));
         }
         self.found.end = end;
         Ok(Some(end))
@@ -161,7 +175,7 @@ impl Scanner<'_> {
 
     fn lose(&mut self, from: u64, to: u64, kind: Kind, name: &str, loss: StoredLoss) {
         self.found.end = to;
-        if kind == Kind::Probe {
+        if matches!(kind, Kind::Probe | Kind::Roster) {
             return;
         }
         self.seen.insert(name.to_owned(), from);
@@ -191,7 +205,12 @@ impl Scanner<'_> {
     }
 
     fn finish(mut self) -> Scan {
-        let Some(hidden_at) = self.hidden_at else { return self.found };
+        if !self.hidden.is_empty() {
+            self.compare_with_rosters();
+        }
+        let told = |hole: &(u64, u64)| self.rosters.iter().any(|&(at, since)| since <= hole.0 && at >= hole.1);
+        let untold = self.hidden.iter().filter(|hole| !told(hole)).map(|hole| hole.0).max();
+        let Some(hidden_at) = untold else { return self.found };
         for (name, doc) in &mut self.found.docs {
             if self.seen.get(name).is_some_and(|&at| at < hidden_at) {
                 let epoch = doc.extents.iter().map(|e| e.epoch).chain(doc.note.as_ref().map(|n| n.epoch)).max();
@@ -199,6 +218,21 @@ impl Scanner<'_> {
             }
         }
         self.found
+    }
+
+    /// What a roster has seen must be here, or in an older segment: a document that is not found there as far has lost
+    /// something.
+    fn compare_with_rosters(&mut self) {
+        for (name, standing) in std::mem::take(&mut self.standings) {
+            let doc = contents(&mut self.found.docs, &name);
+            let runs = doc.extents.iter().filter(|e| e.epoch == standing.epoch);
+            let last = runs.map(|e| e.last).max().unwrap_or(0);
+            let noted = doc.note.as_ref().map_or(0, |note| note.version);
+            if last < standing.last || noted < standing.note {
+                let StoredStanding { epoch, last, note, .. } = standing;
+                doc.losses.push(StoredLoss { epoch, last, note, possible: false });
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! The segment is cut back to its last good byte before anything else is written, to a new segment; as long as that
 //! fails, every round fails. So a full disk heals by itself once there is room.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -27,6 +28,7 @@ use crate::store::record;
 use crate::store::record::StoredExtent;
 use crate::store::record::StoredNote;
 use crate::store::record::StoredSnapshotKey;
+use crate::store::record::StoredStanding;
 use crate::store::segments::disk::DiskFaults;
 use crate::store::segments::files;
 use crate::store::segments::files::LogDir;
@@ -48,6 +50,11 @@ pub(crate) const LINE: Bounds = Bounds { jobs: 1 << 17, bytes: 64 << 20 };
 /// A round is at most this large, so that one `fdatasync` stays short; the rest goes into the next.
 const ROUND_BYTES_MAX: usize = 16 << 20;
 const ROUND_JOBS_MAX: usize = 1 << 14;
+
+/// A roster is written after so many bytes, or a part of a segment where segments are small.
+const ROSTER_BYTES: u64 = 64 << 10;
+/// A roster also tells of what was written so shortly before the one before it, in case a hole took that one with it.
+const ROSTER_OVERLAP_BYTES: u64 = 4096;
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = tokio::sync::oneshot::Sender<Result<T, StoreError>>;
@@ -136,6 +143,10 @@ struct Current {
     id: SegmentId,
     file: Arc<File>,
     end: u64,
+    /// Where the last roster was written.
+    roster_at: u64,
+    /// Who was written to, with the end of the round, since shortly before that. Bounded by the bytes between two rosters.
+    recent: Vec<(u64, DocName)>,
 }
 
 /// The thread's own state.
@@ -188,6 +199,7 @@ impl Writer {
             return self.refuse(jobs, Vec::new(), &error);
         }
         let mut round = Round::default();
+        let roster = self.roster(&mut round);
         let mut rolls = Vec::new();
         for job in jobs {
             match job {
@@ -198,6 +210,10 @@ impl Writer {
         if let Err(error) = self.write(&round.bytes) {
             self.broken = true;
             return self.refuse(Vec::new(), round.finish, &error);
+        }
+        if let Some(since) = roster {
+            self.current.roster_at = self.current.end;
+            self.current.recent.retain(|(end, _)| *end > since);
         }
         let deleted = std::mem::take(&mut round.deleted);
         self.publish(round);
@@ -261,8 +277,28 @@ impl Writer {
         self.log.faults.sync_data(&self.current.file)
     }
 
+    /// Writes a roster where one is due; answers since where the next one has to tell.
+    fn roster(&self, round: &mut Round) -> Option<u64> {
+        let current = &self.current;
+        let due = (self.log.segment_bytes / 16).min(ROSTER_BYTES);
+        if current.end - current.roster_at < due || current.recent.is_empty() {
+            return None;
+        }
+        let since = current.roster_at.saturating_sub(ROSTER_OVERLAP_BYTES);
+        let docs: BTreeSet<&DocName> = current.recent.iter().map(|(_, doc)| doc).collect();
+        let standings: Vec<_> = {
+            let index = self.log.index();
+            docs.into_iter().filter_map(|doc| Some(standing(doc, index.docs.get(doc)?))).collect()
+        };
+        let body = record::seal(&standings).expect("a roster is small");
+        self.entry(round, &mut plain(Kind::Roster, "", 0, since), &body);
+        Some(current.end.saturating_sub(ROSTER_OVERLAP_BYTES))
+    }
+
     fn publish(&mut self, round: Round) {
         self.current.end += round.bytes.len() as u64;
+        let end = self.current.end;
+        self.current.recent.extend(round.changed.keys().map(|doc| (end, doc.clone())));
         let mut index = self.log.index();
         if let Some(segment) = index.segments.get_mut(&self.current.id) {
             segment.bytes = self.current.end;
@@ -506,7 +542,12 @@ fn begin(log: &Log, id: SegmentId) -> io::Result<Current> {
     let segment =
         Segment { file: Arc::clone(&file), bytes: SEGMENT_HEADER_BYTES, sealed: false, refs: 0, live: 0, stuck: false };
     log.index().segments.insert(id, segment);
-    Ok(Current { id, file, end: SEGMENT_HEADER_BYTES })
+    Ok(Current { id, file, end: SEGMENT_HEADER_BYTES, roster_at: SEGMENT_HEADER_BYTES, recent: Vec::new() })
+}
+
+fn standing(doc: &DocName, state: &DocState) -> StoredStanding {
+    let name = doc.as_str().to_owned();
+    StoredStanding { name, epoch: state.epoch, last: state.last, note: state.note.version }
 }
 
 fn plain(kind: Kind, name: &str, epoch: u64, first: u64) -> Header {
