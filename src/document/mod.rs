@@ -1,15 +1,3 @@
-//! One document: what it holds, who reads it, what is saved.
-//!
-//! [`core`] decides and never waits; [`actor`] is the loop that feeds it and carries out its effects. Only this module
-//! (and `table`) knows the CRDT engine, and only through [`replica`].
-
-pub mod awareness;
-pub mod request;
-pub mod inflight;
-pub mod replica;
+//! Stand-in.
 pub mod json;
-pub mod saving;
-pub mod waiting;
-pub mod compact;
-pub mod core;
-pub mod actor;
+pub mod request;
