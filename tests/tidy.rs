@@ -40,7 +40,8 @@ fn modules_import_only_what_stands_above_them() {
             let own_place = order[&own];
             for (line, imported) in imports(&read(&file)) {
                 if order.get(&imported).is_some_and(|place| *place > own_place) {
-                    let _ = writeln!(broken, "{}:{line}: {own} imports {imported}, which stands below it", file.display());
+                    let _ =
+                        writeln!(broken, "{}:{line}: {own} imports {imported}, which stands below it", file.display());
                 }
             }
         }
@@ -90,7 +91,11 @@ fn the_protocol_is_pure() {
 fn files_stay_readable() {
     for file in ["src", "protocol/src", "tests", "fuzz/targets"].into_iter().flat_map(sources) {
         let text = read(&file);
-        assert!(text.starts_with("//!") || text.starts_with("#!"), "{}: the first line says what it is for", file.display());
+        assert!(
+            text.starts_with("//!") || text.starts_with("#!"),
+            "{}: the first line says what it is for",
+            file.display()
+        );
         let own = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
         assert!(own <= LINES_MAX, "{}: {own} lines are more than {LINES_MAX}", file.display());
     }

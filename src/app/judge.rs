@@ -55,7 +55,8 @@ pub async fn judge(
         };
         let (doc, user) = (suspect.doc.clone(), suspect.user.clone());
         let trial = suspect.clone();
-        let survived = tokio::task::spawn_blocking(move || survives(&trial, &loaded)).await.map_err(io::Error::other)??;
+        let survived =
+            tokio::task::spawn_blocking(move || survives(&trial, &loaded)).await.map_err(io::Error::other)??;
         if survived {
             tracing::info!(event = "suspect_acquitted", channel_id = doc, work = ?suspect.work);
             continue;
@@ -149,12 +150,9 @@ pub fn try_suspect(mut input: impl Read) -> io::Result<()> {
 }
 
 fn as_loaded(stored: &[Bytes]) -> Loaded {
-    let record = |update: &Bytes| crate::store::Record {
-        update: update.clone(),
-        user: None,
-        at_ms: 0,
-        sidecar: Bytes::new(),
-    };
-    let records: Vec<_> = stored.iter().zip(1..).map(|(update, seq)| (crate::store::Seq(seq), record(update))).collect();
+    let record =
+        |update: &Bytes| crate::store::Record { update: update.clone(), user: None, at_ms: 0, sidecar: Bytes::new() };
+    let records: Vec<_> =
+        stored.iter().zip(1..).map(|(update, seq)| (crate::store::Seq(seq), record(update))).collect();
     Loaded { last: crate::store::Seq(records.len() as u64), records, ..Loaded::default() }
 }

@@ -349,9 +349,8 @@ fn inbox_limits(config: &Config) -> InboxLimits {
 fn socket_limits(config: &Config) -> SocketLimits {
     let limits = &config.limits;
     let rate = |limit: Limit| limit.map(|limit| u32::try_from(limit.get()).unwrap_or(u32::MAX));
-    let updates = rate(limits.updates_per_second).map(|per_second| {
-        (per_second, rate(limits.updates_burst).unwrap_or(per_second).max(per_second))
-    });
+    let updates = rate(limits.updates_per_second)
+        .map(|per_second| (per_second, rate(limits.updates_burst).unwrap_or(per_second).max(per_second)));
     SocketLimits {
         message_bytes_max: unlimited(limits.message_bytes),
         outbox: OutboxLimits { bytes_max: limits.outbox_bytes.get(), frames_max: limits.outbox_frames.get() },

@@ -93,7 +93,9 @@ pub fn run(args: DocArgs) -> Result<(), Failure> {
 
 fn perform(config: &Config, task: DocTask) -> Result<(), Failure> {
     if !matches!(config.store.url, StoreUrl::Sled) {
-        return Err(Failure::Configuration("syncline doc works on a data directory; store.url names something else".into()));
+        return Err(Failure::Configuration(
+            "syncline doc works on a data directory; store.url names something else".into(),
+        ));
     }
     match task {
         DocTask::List { prefix } => list(config, &prefix),

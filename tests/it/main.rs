@@ -1,10 +1,8 @@
-//! Black-box tests: one binary, a file a story.
+//! Black-box tests over real ports and real files: one binary, a file a story.
 
 mod auth;
 mod cli;
 mod config;
-mod errors;
-//! Black box and suite tests, one binary, a file a story.
-
 mod conformance;
+mod errors;
 mod store_damage;

@@ -41,6 +41,7 @@ use crate::limit::ConnectionCounts;
 use crate::limit::ConnectionGuard;
 use crate::limit::KeyedLimiter;
 use crate::limit::TokenBucket;
+use crate::limit::address_key;
 use crate::metrics::Metrics;
 use crate::name::DocName;
 use crate::outbox::Budget;
@@ -108,7 +109,7 @@ pub struct SocketLimits {
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// The WebSocket routes.
-pub fn routes(sockets: Arc<Sockets>) -> Router {
+pub fn routes<S: Clone + Send + Sync + 'static>(sockets: Arc<Sockets>) -> Router<S> {
     Router::new().route("/sync/{*doc}", get(sync)).with_state(sockets)
 }
 
@@ -169,12 +170,12 @@ impl Sockets {
     async fn enter(&self, peer: IpAddr, doc: &DocName, token: Option<&str>) -> Result<Admission, ErrorCode> {
         let now = self.clock.now();
         let limiter = self.failed_connects.as_ref().filter(|_| !self.auth.is_dev());
-        if limiter.is_some_and(|limiter| limiter.check(&peer, now.moment).is_err()) {
+        if limiter.is_some_and(|limiter| limiter.check(&address_key(peer), now.moment).is_err()) {
             return Err(ErrorCode::RateLimited);
         }
         let identity = self.auth.authenticate(token).await.map_err(|error| {
             if let Some(limiter) = limiter {
-                let _ = limiter.take(&peer, now.moment); // This failure counts; whether it was one too many shows next time.
+                let _ = limiter.take(&address_key(peer), now.moment); // This failure counts; whether it was one too many shows next time.
             }
             tracing::debug!(event = "connection_refused", code = error.code.word(), reason = %error.message);
             error.code
