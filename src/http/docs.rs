@@ -12,6 +12,7 @@ use axum::extract::Path;
 use axum::extract::Query;
 use axum::extract::Request as HttpRequest;
 use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -29,8 +30,6 @@ use serde_json::Map;
 use serde_json::Value;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::state_vector::StateVector;
-use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
 use utoipa::ToSchema;
 
 use crate::auth::Level;
@@ -55,15 +54,13 @@ use crate::store::Seq;
 const EMPTY_UPDATE: &[u8] = &[0, 0];
 
 /// The routes under `/v1/docs`.
-pub fn routes(state: &AppState) -> Router<AppState> {
+pub fn routes() -> Router<AppState> {
     Router::new()
         .route("/v1/docs", get(listing::list_docs))
         .route("/v1/docs/{doc}", get(read_doc).put(create_doc).delete(delete_doc))
         .route("/v1/docs/{doc}/state", get(read_state))
         .route("/v1/docs/{doc}/updates", post(merge_update))
         .route("/v1/docs/{doc}/presence", get(read_presence))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
-        .layer(state.origins.cors())
 }
 
 /// A document with its content.
@@ -208,7 +205,7 @@ pub(super) async fn read_state(
     State(state): State<AppState>,
     caller: Caller,
     DocPath(doc): DocPath,
-    query: Result<Query<StateQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<StateQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.require(Level::Read, &doc)?;
@@ -270,7 +267,7 @@ pub(super) async fn create_doc(
     State(state): State<AppState>,
     caller: Caller,
     DocPath(doc): DocPath,
-    query: Result<Query<CreateQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<CreateQuery>, QueryRejection>,
     request: HttpRequest,
 ) -> Result<Response, Problem> {
     caller.require(Level::Write, &doc)?;

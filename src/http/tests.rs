@@ -149,6 +149,52 @@ async fn pages_of_strangers_cannot_act_without_a_token() {
     }
 }
 
+fn upload(body: Body) -> Request<Body> {
+    Request::post("/v1/docs/a/updates").body(body).unwrap()
+}
+
+async fn refused(result: Result<body::Body, problem::Problem>) -> (StatusCode, Value) {
+    let response = axum::response::IntoResponse::into_response(result.err().unwrap());
+    (response.status(), json(response).await)
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_declared_or_not() {
+    let state = state();
+    let whole = body::read(&state, upload(Body::from(vec![1; 1_000]))).await;
+    assert_eq!(whole.ok().map(|body| body.bytes.len()), Some(1_000));
+
+    let mut declared = upload(Body::empty());
+    declared.headers_mut().insert(header::CONTENT_LENGTH, 1_001.into());
+    let chunks = (0..11).map(|_| Ok::<_, std::io::Error>(vec![1; 100]));
+    let chunked = upload(Body::from_stream(futures_util::stream::iter(chunks)));
+    for request in [declared, chunked] {
+        let (status, body) = refused(body::read(&state, request).await).await;
+        assert_eq!((status.as_u16(), &body["data"]["limit"]), (413, &1_000.into()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_is_cut_and_gives_its_share_back() {
+    let state = state();
+    let silence = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let (status, body) = refused(body::read(&state, upload(Body::from_stream(silence))).await).await;
+    assert_eq!((status, &body["code"]), (StatusCode::REQUEST_TIMEOUT, &"INVALID_PAYLOAD".into()));
+    assert!(body::read(&state, upload(Body::from("next"))).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_too_many_bodies_are_under_way_the_next_is_told_to_come_back() {
+    let state = state();
+    let mut first = upload(Body::empty());
+    first.headers_mut().insert(header::CONTENT_LENGTH, 1_000.into());
+    let all = state.body_budget.take(usize::MAX).await.unwrap();
+    let (status, body) = refused(body::read(&state, first).await).await;
+    assert_eq!((status, &body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"OVERLOADED".into()));
+    drop(all);
+    assert!(body::read(&state, upload(Body::from("next"))).await.is_ok());
+}
+
 #[tokio::test]
 async fn what_is_described_is_routed_and_what_is_routed_is_described() {
     let router = router(state());
