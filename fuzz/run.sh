@@ -30,7 +30,7 @@ features_of() {
 failed=()
 for target in "${targets[@]}"; do
   echo "== $target, $seconds s"
-  cargo build --release --locked --target "$host" --bin "$target" --features "$(features_of "$target")"
+  cargo build --release --target "$host" --bin "$target" --features "$(features_of "$target")"
   mkdir -p "corpus/$target" "artifacts/$target" "seeds/$target"
   binary=target/$host/release/$target
   if ! "$binary" "corpus/$target" "seeds/$target" -artifact_prefix="artifacts/$target/" -max_total_time="$seconds" \
