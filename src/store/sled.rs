@@ -1,6 +1,6 @@
 //! Snapshots in sled. The only file that knows sled.
 //!
-//! One database, one tree. A snapshot is written in parts of at most 256 KiB under
+//! One database, one tree. A snapshot is written in parts of at most 16 KiB under
 //! `name │ 0 │ generation u64 BE │ part u32 BE`; names hold no control characters, so the 0 ends them. The log's note
 //! about a document says which generation is in force: what is written here counts only once that note is durable.
 //! Each part is sealed and says whose it is, and the whole has a checksum in the note.
@@ -30,8 +30,9 @@ use crate::store::record::StoredPart;
 use crate::store::record::StoredSnapshotKey;
 use crate::store::segments::files::sync_dir;
 
-/// sled handles larger values badly.
-const PART_BYTES: usize = 256 << 10;
+/// sled keeps up to 19 values in one page, and a page that does not fit into a segment of 512 KiB becomes a file of its
+/// own, which it rewrites whole with every change and never syncs. Parts of this size keep pages inside segments.
+const PART_BYTES: usize = 16 << 10;
 const TREE: &str = "snapshots";
 
 /// What went wrong.

@@ -277,7 +277,7 @@ impl Keeping {
 
     /// Gives space back when sled's file is far larger than what is in it, and than what the last rebuild left.
     pub(crate) fn rebuild_if_wasteful(&self) {
-        let live = self.log.index().snapshot_bytes();
+        let live = self.log.index().snapshot_bytes;
         let bound = live.saturating_mul(4).max(self.rebuilt_bytes.load(Ordering::SeqCst).saturating_mul(2));
         if self.snapshots.disk_bytes() > bound.max(WASTE_BYTES_MIN) {
             // It has been reported; the next compaction tries again.

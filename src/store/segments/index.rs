@@ -175,6 +175,8 @@ pub(crate) struct Segment {
 pub(crate) struct Index {
     pub(crate) docs: BTreeMap<DocName, DocState>,
     pub(crate) segments: BTreeMap<SegmentId, Segment>,
+    /// Bytes of all snapshots in force.
+    pub(crate) snapshot_bytes: u64,
 }
 
 impl Index {
@@ -188,6 +190,9 @@ impl Index {
     }
 
     fn count(&mut self, state: &DocState, note_bytes: u64, add: bool) {
+        let snapshot = state.note.snapshot.map_or(0, |key| key.bytes);
+        self.snapshot_bytes =
+            if add { self.snapshot_bytes + snapshot } else { self.snapshot_bytes.saturating_sub(snapshot) };
         let through = state.through();
         let extents = state.extents.iter().map(|e| (e.segment, live_bytes(e, through)));
         let note = state.note_in.map(|segment| (segment, note_bytes));
@@ -212,11 +217,6 @@ impl Index {
         });
         let files = files.collect();
         Some((state, files))
-    }
-
-    /// Bytes of all snapshots in force.
-    pub(crate) fn snapshot_bytes(&self) -> u64 {
-        self.docs.values().filter(|s| !s.deleted()).filter_map(|s| s.note.snapshot).map(|key| key.bytes).sum()
     }
 }
 
