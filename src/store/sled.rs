@@ -18,6 +18,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -34,6 +35,10 @@ use crate::store::segments::files::sync_dir;
 /// own, which it rewrites whole with every change and never syncs. Parts of this size keep pages inside segments.
 const PART_BYTES: usize = 16 << 10;
 const TREE: &str = "snapshots";
+/// We hold the data directory, so sled's own lock can only be one that was just given up: by threads of the former
+/// database that are still ending, or by a child process that was forked and has not begun. Two seconds in all.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -215,13 +220,26 @@ impl Snapshots {
 }
 
 fn open_at(dir: &Path, cache_bytes: u64) -> Result<Open, SnapshotError> {
-    guard(|| {
-        // Flushed by hand, after each batch.
-        let config = ::sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
-        let db = config.open()?;
-        let tree = db.open_tree(TREE)?;
-        Ok(Open { db, tree })
-    })
+    let mut tries = 0;
+    loop {
+        match guard(|| try_open(dir, cache_bytes)) {
+            Err(error) if is_lock(&error) && tries < LOCK_TRIES => tries += 1,
+            outcome => return outcome,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+fn try_open(dir: &Path, cache_bytes: u64) -> ::sled::Result<Open> {
+    // Flushed by hand, after each batch.
+    let config = ::sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+    let db = config.open()?;
+    let tree = db.open_tree(TREE)?;
+    Ok(Open { db, tree })
+}
+
+fn is_lock(error: &SnapshotError) -> bool {
+    matches!(error, SnapshotError::Engine(why) if why.contains("could not acquire lock"))
 }
 
 fn read_at(open: &Open, doc: &DocName, epoch: u64, key: StoredSnapshotKey) -> Result<Snapshot, SnapshotError> {
