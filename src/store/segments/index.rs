@@ -80,6 +80,13 @@ impl DocState {
         !self.deleted() && (self.last > 0 || !self.losses.is_empty())
     }
 
+    /// Whether anything of it is in a segment.
+    pub(crate) fn points_to(&self, id: SegmentId) -> bool {
+        self.note_in == Some(id)
+            || self.extents.iter().any(|extent| extent.segment == id)
+            || self.losses.iter().any(|(segment, _)| *segment == id)
+    }
+
     /// The last record in the snapshot in force.
     pub(crate) fn through(&self) -> u64 {
         let current = self.note.epoch == self.epoch;
