@@ -157,7 +157,7 @@ impl DocState {
 
 /// How many of an extent's bytes are not in the snapshot, by proportion.
 fn live_bytes(extent: &Extent, through: u64) -> u64 {
-    let all = (extent.run.last.saturating_sub(extent.run.first) + 1).max(1);
+    let all = extent.run.last.saturating_sub(extent.run.first).saturating_add(1);
     let live = extent.run.last.saturating_sub(through.max(extent.run.first.saturating_sub(1))).min(all);
     u64::try_from(u128::from(extent.run.bytes) * u128::from(live) / u128::from(all)).unwrap_or(extent.run.bytes)
 }

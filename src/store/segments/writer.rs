@@ -86,6 +86,8 @@ pub(crate) struct Writer {
     current: Current,
     /// The current segment may hold bytes behind `current.end` that nobody was told of.
     broken: bool,
+    /// Whether the failure that lasts has been reported.
+    reported: bool,
     stirred: Stirred,
 }
 
@@ -96,7 +98,7 @@ impl Writer {
     /// Starts a new segment.
     pub(crate) fn start(log: Arc<Log>, next: SegmentId, stirred: Stirred) -> io::Result<Self> {
         let current = begin(&log, next)?;
-        Ok(Self { log, current, broken: false, stirred })
+        Ok(Self { log, current, broken: false, reported: false, stirred })
     }
 
     /// Works until the line is closed and empty, then completes the segment.
@@ -132,7 +134,12 @@ impl Writer {
         }
         if let Err(error) = self.write(&round.bytes) {
             self.broken = true;
-            return self.refuse(Vec::new(), round.finish, &error);
+            let finish = std::mem::take(&mut round.finish);
+            return self.refuse(Vec::new(), finish, &error);
+        }
+        if self.reported && !round.bytes.is_empty() {
+            tracing::info!(event = "store_log_recovered", segment = self.current.id, "the log can be written again");
+            self.reported = false;
         }
         if let Some(since) = roster {
             self.current.roster_at = self.current.end;
@@ -155,7 +162,6 @@ impl Writer {
             self.repair()?;
             self.roll()?;
             self.broken = false;
-            tracing::info!(event = "store_log_recovered", segment = self.current.id, "the log can be written again");
         } else if self.current.end >= self.log.segment_bytes {
             self.roll()?;
             (self.stirred)(Vec::new());
@@ -233,15 +239,15 @@ impl Writer {
     }
 
     /// Refuses a round and all that was called before anybody could know of it.
-    fn refuse(&self, jobs: Vec<Job>, finish: Vec<Finish>, error: &io::Error) {
+    fn refuse(&mut self, jobs: Vec<Job>, finish: Vec<Finish>, error: &io::Error) {
         let behind = self.log.line.drain();
-        tracing::error!(
-            event = "store_log_failed",
-            segment = self.current.id,
-            refused = jobs.len() + finish.len() + behind.len(),
-            %error,
-            "the log cannot be written"
-        );
+        let (segment, refused) = (self.current.id, jobs.len() + finish.len() + behind.len());
+        if self.reported {
+            tracing::debug!(event = "store_log_failing", segment, refused, %error);
+        } else {
+            tracing::error!(event = "store_log_failed", segment, refused, %error, "the log cannot be written");
+            self.reported = true;
+        }
         let refusal = unavailable(error);
         for finish in finish {
             finish(Err(refusal.clone()));
