@@ -12,6 +12,7 @@
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::io::Read;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -35,6 +36,8 @@ use crate::store::segments::files::sync_dir;
 /// own, which it rewrites whole with every change and never syncs. Parts of this size keep pages inside segments.
 const PART_BYTES: usize = 16 << 10;
 const TREE: &str = "snapshots";
+/// Room that sled is given beyond the values themselves.
+const ROOM_BYTES_MIN: u64 = 4 << 20;
 /// We hold the data directory, so sled's own lock can only be one that was just given up: by threads of the former
 /// database that are still ending, or by a child process that was forked and has not begun. Two seconds in all.
 const LOCK_TRIES: u32 = 200;
@@ -103,6 +106,16 @@ impl Snapshots {
             Ok(())
         })?;
         Ok(key)
+    }
+
+    /// Fails where there is no room for so many bytes of snapshots. sled can wait for ever once a write of its own found
+    /// the disk full, so that is tried out with a file that is deleted again; sled writes pages, which takes more.
+    pub(crate) fn make_room(&self, bytes: u64) -> Result<(), SnapshotError> {
+        let path = sibling(&self.dir, "room");
+        let wanted = bytes.saturating_mul(2).saturating_add(ROOM_BYTES_MIN);
+        let tried = File::create(&path).and_then(|mut file| io::copy(&mut io::repeat(0).take(wanted), &mut file));
+        let removed = fs::remove_file(&path);
+        tried.and(removed).map_err(|error| engine(&format!("no room for {bytes} bytes: {error}")))
     }
 
     /// Makes everything written so far durable.

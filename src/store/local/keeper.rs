@@ -151,7 +151,13 @@ impl Keeping {
     }
 
     fn compact(&self, group: Vec<Compaction>) {
-        let (mut written, mut failed) = (Vec::new(), None);
+        if group.is_empty() {
+            return;
+        }
+        let bytes = group.iter().map(|c| (c.snapshot.state.len() + c.snapshot.sidecar.len()) as u64).sum();
+        // No room is no failure of the database: it has not been touched.
+        let mut failed = self.snapshots.make_room(bytes).map_err(|error| unavailable(&error)).err();
+        let mut written = Vec::new();
         for compaction in group {
             let outcome = match &failed {
                 None => self.write(&compaction),
@@ -253,6 +259,7 @@ impl Keeping {
     pub(crate) fn rebuild(&self) -> Result<(), SnapshotError> {
         self.heal()?;
         let before = self.snapshots.disk_bytes();
+        self.snapshots.make_room(self.log.index().snapshot_bytes)?;
         let outcome = self.snapshots.rebuild(|name| self.keep(name));
         match &outcome {
             Ok(()) => {
