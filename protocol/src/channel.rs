@@ -1,7 +1,13 @@
-//! One document on one connection.
+//! One document on one connection: what is said on it, and how far its rights reach.
+//!
+//! A [`Channel`] knows no dialect. It says *that* it must end and why; its session says so in the client's language.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::ErrorCode;
+use crate::Moment;
 use crate::awareness::Entry;
 
 /// A connection's own number for one of its documents. The `y-websocket` dialect has exactly one, number 0.
@@ -43,4 +49,108 @@ pub enum ServerMessage {
     Update(Bytes),
     /// Encoded awareness entries (`varUint n`, then `n` entries); `00` is the keep-alive.
     Awareness(Bytes),
+}
+
+/// What somebody was allowed, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// How much.
+    pub access: Access,
+    /// When it runs out; `None` for never.
+    pub expires_at: Option<Moment>,
+}
+
+/// Where a channel stands in its life. It only ever moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not let in; kept waiting so that a client which redials at once is slowed down.
+    Refused {
+        /// Why.
+        code: ErrorCode,
+        /// When it has waited long enough.
+        until: Moment,
+    },
+    /// Let in; its document knows it.
+    Open(Grant),
+    /// Over. Nothing follows.
+    Closed,
+}
+
+/// One document on one connection.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    id: ChannelId,
+    grace: Duration,
+    phase: Phase,
+}
+
+impl Channel {
+    /// Opens as the verdict says. A grant that ran out longer than `grace` ago is none; whoever is refused waits for `hold`.
+    #[must_use]
+    pub fn new(id: ChannelId, now: Moment, verdict: Result<Grant, ErrorCode>, grace: Duration, hold: Duration) -> Self {
+        let phase = match verdict.and_then(|grant| valid(grant, grace, now)) {
+            Ok(grant) => Phase::Open(grant),
+            Err(code) => Phase::Refused { code, until: now.after(hold) },
+        };
+        Self { id, grace, phase }
+    }
+
+    /// Its number on this connection.
+    #[must_use]
+    pub fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// When it must end unless something changes.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<Moment> {
+        match self.phase {
+            Phase::Refused { until, .. } => Some(until),
+            Phase::Open(grant) => grant.expires_at.map(|expires_at| expires_at.after(self.grace)),
+            Phase::Closed => None,
+        }
+    }
+
+    /// Why it must end now, if it must.
+    #[must_use]
+    pub fn overdue(&self, now: Moment) -> Option<ErrorCode> {
+        self.ends_at().filter(|&end| end <= now)?;
+        match self.phase {
+            Phase::Refused { code, .. } => Some(code),
+            Phase::Open(_) => Some(ErrorCode::AuthExpired),
+            Phase::Closed => None,
+        }
+    }
+
+    /// Takes a new grant in place of the old one: the new access, where it differs. Only an open channel has anything to
+    /// renew.
+    ///
+    /// # Errors
+    /// Why the channel must end instead: the grant ran out, or it takes the right to write away. A client cannot be told
+    /// the latter; it would go on writing and diverge without noticing.
+    pub fn renew(&mut self, now: Moment, grant: Grant) -> Result<Option<Access>, ErrorCode> {
+        let Phase::Open(old) = self.phase else { return Ok(None) };
+        let grant = valid(grant, self.grace, now)?;
+        if grant.access < old.access {
+            return Err(ErrorCode::Forbidden);
+        }
+        self.phase = Phase::Open(grant);
+        Ok((grant.access != old.access).then_some(grant.access))
+    }
+
+    /// Ends it; gives the phase that this ended.
+    pub fn close(&mut self) -> Phase {
+        std::mem::replace(&mut self.phase, Phase::Closed)
+    }
+}
+
+fn valid(grant: Grant, grace: Duration, now: Moment) -> Result<Grant, ErrorCode> {
+    let over = grant.expires_at.is_some_and(|expires_at| expires_at.after(grace) <= now);
+    if over { Err(ErrorCode::AuthExpired) } else { Ok(grant) }
 }

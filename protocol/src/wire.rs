@@ -19,6 +19,9 @@ pub enum ReadError {
     /// A string that is not UTF-8.
     #[error("text is not UTF-8")]
     Utf8,
+    /// Text that should be JSON and is not.
+    #[error("text is not JSON")]
+    Json,
 }
 
 /// Reads lib0 values off the front of a frame.
