@@ -7,12 +7,12 @@
 
 // leaves
 pub mod clock;
-pub mod config;
-pub mod limit;
-pub mod metrics;
 pub mod name;
-pub mod outbox;
+pub mod limit;
+pub mod config;
 pub mod telemetry;
+pub mod metrics;
+pub mod outbox;
 // ports, each with its adapters
 pub mod auth;
 pub mod store;

@@ -1,10 +1,258 @@
-//! Stand-in.
-#![allow(missing_docs, clippy::unused_self)]
+//! Every number the server shows to operators: names, meanings, and handles that cost an atomic addition to use.
+//!
+//! Nothing is labelled by document or user: their number is not bounded. There is no global recorder, so that one
+//! process can run many servers, each with its own numbers.
+
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
-#[derive(Debug, Default)]
-pub struct Metrics;
+
+use metrics::Counter;
+use metrics::Gauge;
+use metrics::Histogram;
+use metrics::Unit;
+use metrics_exporter_prometheus::Matcher;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::PrometheusHandle;
+use syncline_protocol::ErrorCode;
+
+/// 50 µs to 10 s: a keystroke in memory takes the first, a stalled disk the last.
+const SECONDS_BUCKETS: [f64; 16] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Group commits carry one record when idle and thousands under load.
+const BATCH_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0];
+
+/// By what a client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// `/sync/{doc}`.
+    YWebsocket,
+    /// A REST request.
+    Rest,
+}
+
+impl Transport {
+    /// Every transport.
+    pub const ALL: [Self; 2] = [Self::YWebsocket, Self::Rest];
+
+    /// Its label.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::YWebsocket => "y_websocket",
+            Self::Rest => "rest",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $field:ident: $kind:ident, $name:literal, $unit:ident, $help:literal;)*) => {
+        /// Names of all metrics without labels.
+        pub const NAMES: &[&str] = &[$($name),*];
+
+        /// Handles to all metrics of one server.
+        pub struct Metrics {
+            $(#[doc = $help] pub $field: $kind,)*
+            connections: [Gauge; Transport::ALL.len()],
+            errors: Vec<Counter>,
+        }
+
+        impl Metrics {
+            fn register() -> Self {
+                $(metrics!(@describe $kind, $name, $unit, $help);)*
+                metrics::describe_gauge!(CONNECTIONS, Unit::Count, "Open connections by transport.");
+                metrics::describe_counter!(ERRORS, Unit::Count, "Refusals and errors told to clients, by code.");
+                Self {
+                    $($field: metrics!(@register $kind, $name),)*
+                    connections: Transport::ALL.map(|by| metrics::gauge!(CONNECTIONS, "transport" => by.word())),
+                    errors: ErrorCode::ALL
+                        .iter()
+                        .map(|code| metrics::counter!(ERRORS, "code" => code.word()))
+                        .collect(),
+                }
+            }
+        }
+    };
+    (@describe Counter, $name:literal, $unit:ident, $help:literal) => {
+        metrics::describe_counter!($name, Unit::$unit, $help)
+    };
+    (@describe Gauge, $name:literal, $unit:ident, $help:literal) => {
+        metrics::describe_gauge!($name, Unit::$unit, $help)
+    };
+    (@describe Histogram, $name:literal, $unit:ident, $help:literal) => {
+        metrics::describe_histogram!($name, Unit::$unit, $help)
+    };
+    (@register Counter, $name:literal) => { metrics::counter!($name) };
+    (@register Gauge, $name:literal) => { metrics::gauge!($name) };
+    (@register Histogram, $name:literal) => { metrics::histogram!($name) };
+}
+
+/// Open connections by transport.
+pub const CONNECTIONS: &str = "syncline_connections";
+/// Refusals by code.
+pub const ERRORS: &str = "syncline_errors_total";
+
+metrics! {
+    messages_in: Counter, "syncline_messages_in_total", Count, "Messages read from clients.";
+    messages_out: Counter, "syncline_messages_out_total", Count, "Messages written to clients.";
+    bytes_in: Counter, "syncline_in_bytes_total", Bytes, "Bytes of messages read from clients.";
+    bytes_out: Counter, "syncline_out_bytes_total", Bytes, "Bytes of messages written to clients.";
+    update_apply: Histogram, "syncline_update_apply_seconds", Seconds,
+        "Time to validate and apply one batch of updates.";
+    update_commit: Histogram, "syncline_update_commit_seconds", Seconds,
+        "Time from accepting an update until it is durable.";
+    update_deliver: Histogram, "syncline_update_deliver_seconds", Seconds,
+        "Time from reading an update until it is in every reader's outbox.";
+    updates_out_of_order: Counter, "syncline_updates_out_of_order_total", Count,
+        "Updates that had to wait for others they depend on.";
+    updates_pending_dropped: Counter, "syncline_updates_pending_dropped_total", Count,
+        "Waiting updates that were dropped at a bound; their channel is synchronised again.";
+    poison_refusals: Counter, "syncline_poison_refusals_total", Count,
+        "Updates refused because they are impossible or dangerous.";
+    documents_loaded: Gauge, "syncline_documents_loaded", Count, "Documents in memory.";
+    documents_quarantined: Gauge, "syncline_documents_quarantined", Count,
+        "Documents that cannot be opened because what is stored is damaged.";
+    document_reloads: Counter, "syncline_document_reloads_total", Count,
+        "Documents that were loaded again after trouble in memory.";
+    compactions: Counter, "syncline_compactions_total", Count, "Logs of documents that were folded into a snapshot.";
+    outbox_bytes: Gauge, "syncline_outbox_bytes", Bytes, "Bytes that wait for clients.";
+    outbox_frames: Gauge, "syncline_outbox_frames", Count, "Frames that wait for clients.";
+    lagging: Counter, "syncline_lagging_total", Count, "Times that a reader was too slow and began to lag.";
+    lag_resyncs: Counter, "syncline_lag_resyncs_total", Count, "Slow readers that were caught up by one diff.";
+    keep_alives: Counter, "syncline_keep_alives_total", Count, "Messages sent only so that a client does not give up.";
+    store_commit_batch: Histogram, "syncline_store_commit_batch_records", Count, "Records in one group commit.";
+    store_commit: Histogram, "syncline_store_commit_seconds", Seconds, "Time of one group commit, with its flush.";
+    store_failures: Counter, "syncline_store_failures_total", Count, "Calls to the store that failed.";
+    auth_refusals: Counter, "syncline_auth_refusals_total", Count,
+        "Connections and requests refused for their token or rights.";
+    rate_limit_refusals: Counter, "syncline_rate_limit_refusals_total", Count,
+        "Connections and requests refused for coming too often.";
+    held_refusals: Gauge, "syncline_held_refusals", Count, "Refused connections that are held before they are closed.";
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Counts one open connection until it is dropped.
+#[derive(Debug)]
+#[must_use = "the connection is counted until this is dropped"]
+pub struct ConnectionGauge(Gauge);
+
+impl Drop for ConnectionGauge {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 impl Metrics {
-    pub fn append_started(&self, _records: usize) {}
-    pub fn append_finished(&self, _took: Duration, _ok: bool) {}
-    pub fn compacted(&self, _took: Duration, _ok: bool) {}
+    /// A new set of numbers, and the handle that renders them. Somebody must call
+    /// [`PrometheusHandle::run_upkeep`] now and then: histograms collect samples until it, or a rendering, folds them.
+    #[must_use]
+    pub fn install() -> (Arc<Self>, PrometheusHandle) {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_records".into()), &BATCH_BUCKETS))
+            .expect("the lists of buckets are not empty")
+            .build_recorder();
+        let metrics = metrics::with_local_recorder(&recorder, Self::register);
+        (Arc::new(metrics), recorder.handle())
+    }
+
+    /// Counts an open connection.
+    pub fn connected(&self, by: Transport) -> ConnectionGauge {
+        let gauge = self.connections[by as usize].clone();
+        gauge.increment(1.0);
+        ConnectionGauge(gauge)
+    }
+
+    /// Counts a refusal or error that a client was told.
+    pub fn refused(&self, code: ErrorCode) {
+        self.errors[code as usize].increment(1);
+        match code {
+            ErrorCode::AuthFailed | ErrorCode::AuthExpired | ErrorCode::Forbidden => self.auth_refusals.increment(1),
+            ErrorCode::RateLimited => self.rate_limit_refusals.increment(1),
+            _ => {}
+        }
+    }
+
+    /// Counts one message from a client.
+    pub fn received(&self, bytes: usize) {
+        self.messages_in.increment(1);
+        self.bytes_in.increment(bytes as u64);
+    }
+
+    /// Counts messages to a client.
+    pub fn sent(&self, messages: usize, bytes: usize) {
+        self.messages_out.increment(messages as u64);
+        self.bytes_out.increment(bytes as u64);
+    }
+
+    /// Records one group commit.
+    pub fn committed(&self, records: usize, took: Duration) {
+        // Precise up to 2^53 records.
+        #[allow(clippy::cast_precision_loss)]
+        self.store_commit_batch.record(records as f64);
+        self.store_commit.record(took);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_ours_and_unique() {
+        for (at, name) in NAMES.iter().enumerate() {
+            assert!(name.starts_with("syncline_"), "{name}");
+            assert!(!NAMES[at + 1..].contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn everything_is_shown_from_the_start_with_its_meaning() {
+        let (metrics, handle) = Metrics::install();
+        metrics.committed(3, Duration::from_millis(2));
+        metrics.update_apply.record(0.0);
+        metrics.update_commit.record(0.0);
+        metrics.update_deliver.record(0.0);
+        let text = handle.render();
+        for name in NAMES.iter().chain(&[CONNECTIONS, ERRORS]) {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} in {text}");
+        }
+        for code in ErrorCode::ALL {
+            assert!(text.contains(&format!("{ERRORS}{{code=\"{}\"}} 0", code.word())), "{text}");
+        }
+        assert!(text.contains("syncline_store_commit_seconds_bucket{le=\"0.0025\"} 1"), "{text}");
+        assert!(text.contains("syncline_store_commit_batch_records_bucket{le=\"4\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn two_servers_do_not_share_numbers() {
+        let (one, shown) = Metrics::install();
+        let (two, other) = Metrics::install();
+        one.received(100);
+        two.sent(2, 5);
+        assert!(shown.render().contains("syncline_in_bytes_total 100"));
+        assert!(other.render().contains("syncline_in_bytes_total 0"));
+        assert!(other.render().contains("syncline_messages_out_total 2"));
+    }
+
+    #[test]
+    fn refusals_and_connections_are_counted_by_kind() {
+        let (metrics, handle) = Metrics::install();
+        for code in ErrorCode::ALL {
+            metrics.refused(*code);
+        }
+        let open = metrics.connected(Transport::YWebsocket);
+        let text = handle.render();
+        assert!(text.contains("syncline_errors_total{code=\"INTERNAL\"} 1"), "{text}");
+        assert!(text.contains("syncline_auth_refusals_total 3"), "{text}");
+        assert!(text.contains("syncline_rate_limit_refusals_total 1"), "{text}");
+        assert!(text.contains("syncline_connections{transport=\"y_websocket\"} 1"), "{text}");
+        drop(open);
+        assert!(handle.render().contains("syncline_connections{transport=\"y_websocket\"} 0"));
+    }
 }

@@ -10,17 +10,17 @@
 //!
 //! Modules, in dependency order (a module imports only what stands above it):
 
-pub mod awareness;
-pub mod channel;
+pub mod moment;
 pub mod error_code;
 pub mod limits;
-pub mod message;
-pub mod moment;
-pub mod session;
+pub mod wire;
 pub mod state_vector;
 pub mod update;
-pub mod wire;
+pub mod awareness;
+pub mod channel;
+pub mod message;
 pub mod y_websocket;
+pub mod session;
 
 pub use error_code::ErrorCode;
 pub use moment::Moment;

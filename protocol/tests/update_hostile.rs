@@ -99,6 +99,19 @@ fn a_surrogate_pair_in_a_sequence_is_valid_by_itself() {
     assert_eq!(refusal(&unhex("0101010004010361727204f09f988000")), None);
 }
 
+/// The first half of the use after free, without the empty lists that give it away: a struct that starts at clock 9 of a
+/// client nobody has heard of, and deletions of what is not there.
+#[test]
+fn what_comes_too_early_is_stopped_by_the_gate() {
+    let early = validate(&unhex("0101020900040103010205"), &UpdateLimits::default()).expect("valid by itself");
+    let missing = |known: &[(u64, u32)]| early.readiness(&known.iter().copied().collect());
+    assert_eq!(missing(&[]), Readiness::Missing(vec![(2, 9), (3, 7)]));
+    assert_eq!(missing(&[(2, 8), (3, 7)]), Readiness::Missing(vec![(2, 9)]));
+    assert_eq!(missing(&[(2, 9), (3, 6)]), Readiness::Missing(vec![(3, 7)]));
+    assert_eq!(missing(&[(2, 9), (3, 7)]), Readiness::Ready);
+    assert_eq!(missing(&[(2, 20), (3, 7)]), Readiness::Ready);
+}
+
 #[test]
 fn structs_that_wait_for_each_other_are_refused() {
     // 2:0 follows 1:1, and 1:1 follows 2:0.

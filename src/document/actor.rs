@@ -153,7 +153,6 @@ pub struct Actor {
     tickets: u64,
     asking_store: Running<Input<Port>>,
     appending: Running<Input<Port>>,
-    append_started: Instant,
     compacting: Running<Result<Compacted, StoreError>>,
     retired: bool,
 }
@@ -175,7 +174,6 @@ impl Actor {
             tickets: 0,
             asking_store: None,
             appending: None,
-            append_started: Instant::now(),
             compacting: None,
             retired: false,
         }
@@ -187,9 +185,9 @@ impl Actor {
         self.settle();
         while !self.retired {
             let Some(input) = self.next(&mut mails).await else { break };
-            let now = self.around.clock.now();
+            let batch_began = Instant::now();
             if let Some(input) = input {
-                self.core.handle(now, input, &mut self.effects);
+                self.core.handle(self.around.clock.now(), input, &mut self.effects);
             }
             // Dropping a mail gives its room in the inbox back, so each is dropped as soon as it was handled.
             let mut batch = mails.drain(..).collect::<std::collections::VecDeque<_>>();
@@ -200,7 +198,14 @@ impl Actor {
                     self.wait_for_store().await;
                 }
             }
+            let merged = self.effects.iter().filter(|effect| matches!(effect, Effect::Count(Event::Applied))).count();
+            if merged > 0 {
+                self.around.metrics.update_apply.record(batch_began.elapsed());
+            }
             self.finish_batch();
+            if merged > 0 {
+                self.around.metrics.update_deliver.record(batch_began.elapsed());
+            }
         }
     }
 
@@ -267,12 +272,13 @@ impl Actor {
             Effect::Delete => self.ask_store(|store, doc| Box::pin(store.delete(doc).map(Input::Erased))),
             Effect::Revive => self.ask_store(|store, doc| Box::pin(store.revive(doc).map(Input::Revived))),
             Effect::Append { batch, epoch, records } => {
-                self.append_started = Instant::now();
-                self.around.metrics.append_started(records.len());
+                let (metrics, started, count) = (self.around.metrics.clone(), Instant::now(), records.len());
                 let append = self.around.store.append(&self.name, epoch, records);
-                let (metrics, started) = (self.around.metrics.clone(), self.append_started);
                 self.appending = Some(Box::pin(append.map(move |result| {
-                    metrics.append_finished(started.elapsed(), result.is_ok());
+                    match &result {
+                        Ok(_) => metrics.committed(count, started.elapsed()),
+                        Err(_) => metrics.store_failures.increment(1),
+                    }
                     Input::Appended { batch, result }
                 })));
             }
@@ -368,13 +374,27 @@ impl Actor {
     }
 
     fn end(&mut self, reader: ReaderId, code: ErrorCode) {
+        self.around.metrics.refused(code);
         if let Some(port) = self.core.port(reader) {
             port.outbox.end(port.channel, code);
         }
     }
 
     fn count(&self, event: Event) {
-        let _ = (event, &self.around.metrics);
+        let metrics = &self.around.metrics;
+        match event {
+            Event::Applied => {}
+            Event::Refused => metrics.poison_refusals.increment(1),
+            Event::OutOfOrder => metrics.updates_out_of_order.increment(1),
+            Event::WaitingDropped => metrics.updates_pending_dropped.increment(1),
+            Event::Poisoned => {
+                metrics.document_reloads.increment(1);
+                tracing::error!(event = "document_poisoned", channel_id = %self.name);
+            }
+            Event::Lagging => metrics.lagging.increment(1),
+            Event::CaughtUp => metrics.lag_resyncs.increment(1),
+            Event::AppendFailed => tracing::warn!(event = "append_failed", channel_id = %self.name),
+        }
     }
 
     fn retire(&mut self) {
@@ -405,7 +425,11 @@ async fn compact(doc: DocName, epoch: crate::store::Epoch, around: Surroundings)
     };
     let done = Compacted { through: snapshot.through, state_bytes: snapshot.state.len() };
     let result = store.compact(&doc, epoch, snapshot).await;
-    metrics.compacted(started.elapsed(), result.is_ok());
+    match &result {
+        Ok(()) => metrics.compactions.increment(1),
+        Err(error) => tracing::warn!(event = "compaction_failed", channel_id = %doc, %error),
+    }
+    tracing::debug!(event = "compacted", channel_id = %doc, bytes = done.state_bytes, took = ?started.elapsed());
     result.map(|()| done)
 }
 

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -39,7 +40,6 @@ use crate::name::DocName;
 use crate::outbox::Budget;
 use crate::outbox::Outbox;
 use crate::store::Page;
-use crate::store::StoreError;
 
 /// Bounds of what waits to be handled.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,8 @@ pub struct InboxLimits {
 pub struct HubStats {
     /// Documents.
     pub documents: usize,
+    /// Channels that read them.
+    pub readers: usize,
     /// Bytes that wait for slow readers.
     pub outbox_bytes: usize,
 }
@@ -65,7 +67,10 @@ pub struct Hub {
     around: Surroundings,
     limits: InboxLimits,
     room: Arc<Semaphore>,
+    /// Readers so far: each gets a number of its own.
     readers: AtomicU64,
+    /// Readers now.
+    members: Arc<AtomicUsize>,
     outboxes: Arc<Budget>,
     tasks: TaskTracker,
 }
@@ -83,6 +88,7 @@ pub struct Membership {
     entry: Entry,
     reader: ReaderId,
     room: Arc<Semaphore>,
+    members: Arc<AtomicUsize>,
     tasks: TaskTracker,
 }
 
@@ -91,8 +97,8 @@ impl Hub {
     #[must_use]
     pub fn new(around: Surroundings, limits: InboxLimits, outboxes: Arc<Budget>, tasks: TaskTracker) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(limits.total_bytes_max.min(Semaphore::MAX_PERMITS)));
-        let (docs, readers) = (Mutex::default(), AtomicU64::new(0));
-        Arc::new(Self { docs, around, limits, room, readers, outboxes, tasks })
+        let (docs, readers, members) = (Mutex::default(), AtomicU64::new(0), Arc::default());
+        Arc::new(Self { docs, around, limits, room, readers, members, outboxes, tasks })
     }
 
     /// Joins a channel to a document, loading it if need be.
@@ -109,8 +115,14 @@ impl Hub {
     ) -> Result<Membership, Refusal> {
         let entry = self.entry(doc);
         let reader = ReaderId(self.readers.fetch_add(1, Ordering::Relaxed));
-        let membership =
-            Membership { entry: entry.clone(), reader, room: self.room.clone(), tasks: self.tasks.clone() };
+        self.members.fetch_add(1, Ordering::Relaxed);
+        let membership = Membership {
+            entry: entry.clone(),
+            reader,
+            room: self.room.clone(),
+            members: self.members.clone(),
+            tasks: self.tasks.clone(),
+        };
         let port = Port { outbox, channel };
         entry.mail.send(Mail::Join { reader, access, member, port }).await.map_err(|_| died())?;
         Ok(membership)
@@ -136,17 +148,22 @@ impl Hub {
     }
 
     /// Whether the store takes writes.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn probe_store(&self) -> Result<(), StoreError> {
-        self.around.store.probe().await
+    pub async fn store_ready(&self) -> bool {
+        let probed = self.around.store.probe().await;
+        if let Err(error) = &probed {
+            tracing::warn!(event = "store_not_ready", %error);
+        }
+        probed.is_ok()
     }
 
     /// What is in memory now.
     #[must_use]
     pub fn stats(&self) -> HubStats {
-        HubStats { documents: self.lock().len(), outbox_bytes: self.outboxes.used() }
+        HubStats {
+            documents: self.lock().len(),
+            readers: self.members.load(Ordering::Relaxed),
+            outbox_bytes: self.outboxes.used(),
+        }
     }
 
     /// Waits until everything that was accepted is durable, at most `patience`. Answers how many documents are not.
@@ -170,6 +187,7 @@ impl Hub {
         let room = Arc::new(Semaphore::new(self.limits.doc_bytes_max.min(Semaphore::MAX_PERMITS)));
         let entry = Entry { mail, room };
         docs.insert(doc.clone(), entry.clone());
+        self.around.metrics.documents_loaded.set(docs.len() as f64);
         let actor = Actor::new(doc.clone(), self.around.clone(), inbox, self.release_of(doc.clone()));
         self.tasks.spawn(actor.run());
         entry
@@ -184,6 +202,7 @@ impl Hub {
             let unused = docs.get(&doc).is_none_or(|entry| entry.mail.strong_count() == 1) && inbox.is_empty();
             if unused {
                 docs.remove(&doc);
+                hub.around.metrics.documents_loaded.set(docs.len() as f64);
             }
             unused
         })
@@ -238,6 +257,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        self.members.fetch_sub(1, Ordering::Relaxed);
         let leave = Mail::Leave { reader: self.reader };
         if let Err(mpsc::error::TrySendError::Full(leave)) = self.entry.mail.try_send(leave) {
             let mail = self.entry.mail.clone();

@@ -3,6 +3,14 @@
 //! "Saved" means that the future returned by [`Store::append`] resolved with `Ok`: the change is on disk. Nothing that
 //! a store does may lose an acknowledged record, whatever dies and whenever; every engine passes `tests/it/conformance`.
 
+pub mod faulty;
+pub mod local;
+pub mod memory;
+pub mod record;
+mod segments;
+mod sled;
+pub mod tools;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +18,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::name::DocName;
+
+pub use crate::store::faulty::Faulty;
+pub use crate::store::local::LocalOptions;
+pub use crate::store::local::LocalStore;
+pub use crate::store::local::OpenError;
+pub use crate::store::memory::MemoryStore;
+pub use crate::store::segments::disk::DiskFaults;
+pub use crate::store::segments::disk::DiskMood;
 
 /// Position in one document's log. The first record of a document is 1; each record counts one up, across compactions,
 /// and never starts again within one [`Epoch`].
@@ -129,4 +145,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits until everything that was called before is done, then releases files and locks. Later calls fail.
     fn close(&self) -> Pending<()>;
+}
+
+/// A future that was answered before it was made.
+fn ready<T: Send + 'static>(outcome: Result<T, StoreError>) -> Pending<T> {
+    Box::pin(std::future::ready(outcome))
+}
+
+/// A future that another thread answers. One that dies without an answer has not done what it was asked.
+fn answer<T: Send + 'static>(from: tokio::sync::oneshot::Receiver<Result<T, StoreError>>) -> Pending<T> {
+    Box::pin(
+        async move { from.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the store has stopped".to_owned()))) },
+    )
 }

@@ -180,7 +180,10 @@ fn a_silent_client_is_kept_alive_until_its_token_runs_out_and_renewal_moves_that
     let mut last_sent = START;
     let mut sent = 0;
     while let Some(now) = session.deadline(last_sent).filter(|&at| at < END) {
-        assert_eq!(handle(&mut session, now, Input::Tick { last_sent }), [Output::Send(y_websocket::KEEP_ALIVE.clone())]);
+        assert_eq!(
+            handle(&mut session, now, Input::Tick { last_sent }),
+            [Output::Send(y_websocket::KEEP_ALIVE.clone())]
+        );
         last_sent = now;
         sent += 1;
     }

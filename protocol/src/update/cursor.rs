@@ -59,7 +59,7 @@ impl<'a> Cursor<'a> {
         let at = self.at;
         let (value, length) = read_var_uint(&self.bytes[at..]).map_err(|error| match error {
             ReadError::End => Invalid::End { at },
-            ReadError::Range | ReadError::Utf8 => Invalid::Integer { at },
+            ReadError::Range | ReadError::Utf8 | ReadError::Json => Invalid::Integer { at },
         })?;
         self.at += length;
         if self.bytes[self.at - 1] == 0 { Err(Invalid::Integer { at }) } else { Ok(value) }

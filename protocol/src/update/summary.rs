@@ -32,9 +32,9 @@ pub struct Summary {
     /// Sorted: higher clients first, then by start. Never touching each other.
     pub(super) ranges: Few<ClientRange, 2>,
     /// In the order of the bytes.
-    pub(super) deletes: Few<ClientRange, 2>,
+    pub(super) deletes: Few<ClientRange, 4>,
     /// What the structs refer to outside of `ranges`: clients, each at most once, with the clock to reach.
-    pub(super) needs: Few<(u64, u32), 4>,
+    pub(super) needs: Few<(u64, u32), 3>,
     /// Where the root names stand in the bytes, each name once.
     pub(super) roots: Few<(usize, usize), 2>,
     pub(super) structs: usize,

@@ -25,11 +25,13 @@ pub(super) struct Survey<'a> {
     summary: Summary,
     sections: Few<Section, 2>,
     /// References to other clients, in the order of the structs that make them.
-    edges: Few<Edge, 4>,
+    edges: Few<Edge, 3>,
     /// Items named as parents, without repetitions in a row.
     parents: Few<Id, 2>,
     /// Items that create a shared type.
     types: Few<Id, 2>,
+    /// How many of them may lie in another one, as they do not name a root.
+    inner_types: usize,
     /// Whether clients came in falling order, as Yjs writes them: then nothing needs sorting and none comes twice.
     falling: bool,
     deletes_falling: bool,
@@ -44,6 +46,7 @@ impl<'a> Survey<'a> {
             edges: Few::default(),
             parents: Few::default(),
             types: Few::default(),
+            inner_types: 0,
             falling: true,
             deletes_falling: true,
         }
@@ -89,7 +92,8 @@ impl<'a> Survey<'a> {
         self.judge_edges()?;
         self.summary.types = self.types.len();
         let orphan = |id: &Id| range_of(&self.summary.ranges, id.client, id.clock).is_some() && !self.creates_type(*id);
-        if self.types.len() > nesting::NESTING_MAX || self.parents.iter().any(orphan) {
+        // Only a chain of as many types that lie in others can be too deep.
+        if self.inner_types > nesting::NESTING_MAX || self.parents.iter().any(orphan) {
             nesting::check(self.update)?;
         }
         Ok(self.summary)
@@ -108,7 +112,7 @@ impl<'a> Survey<'a> {
         if self.sections.len() < 2 {
             return Ok(());
         }
-        let mut inner = Few::<Edge, 4>::default();
+        let mut inner = Few::<Edge, 3>::default();
         self.edges.iter().filter(|edge| within(edge)).for_each(|&edge| inner.push(edge));
         if inner.is_empty() { Ok(()) } else { order::check(&self.sections, &inner) }
     }
@@ -148,6 +152,7 @@ impl<'a> Sink<'a> for Survey<'a> {
         }
         if block.content() == content::TYPE {
             self.types.push(Id { client: block.client, clock: block.clock });
+            self.inner_types += usize::from(!matches!(block.parent, Parent::Root { .. }));
         }
         Ok(())
     }
@@ -179,8 +184,8 @@ fn unique(clients: impl Iterator<Item = u64>) -> Result<(), Invalid> {
 }
 
 /// Each client once, with its highest clock.
-fn highest(needs: impl Iterator<Item = (u64, u32)>) -> Few<(u64, u32), 4> {
-    let mut all = Few::<(u64, u32), 4>::default();
+fn highest(needs: impl Iterator<Item = (u64, u32)>) -> Few<(u64, u32), 3> {
+    let mut all = Few::<(u64, u32), 3>::default();
     needs.for_each(|need| all.push(need));
     if all.len() < 2 {
         return all;

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change goes in. Stops at the first failure and names the step.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+current="start"
+steps=()
+began=$SECONDS
+trap 'status=$?; [ $status = 0 ] || { printf "\nFAILED in: %s\n" "$current" >&2; exit $status; }' EXIT
+
+step() {
+    current=$1
+    shift
+    local at=$SECONDS
+    printf '\n== %s\n' "$current"
+    "$@"
+    steps+=("$(printf '%4d s  %s' $((SECONDS - at)) "$current")")
+}
+
+step "tools and npm packages" bash scripts/setup.sh
+step "page bundle" make --no-print-directory -s web
+step "licences, bans, sources" bash scripts/deny.sh
+step "format" cargo fmt --all --check
+step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
+step "Rust tests, architecture, conformance, crash, simulator" cargo nextest run --workspace
+step "doc tests" cargo test --quiet --workspace --doc
+step "server binary" cargo build --quiet --bin syncline
+step "interop with the npm clients" bash scripts/interop.sh
+step "two browsers" bash scripts/browser.sh
+step "fuzz targets, 10 s each" bash fuzz/run.sh 10
+
+printf '\n== passed\n'
+printf '%s\n' "${steps[@]}"
+printf '%4d s  in all\n' $((SECONDS - began))

@@ -1,0 +1,91 @@
+//! Reading a request's body without letting it cost more than it may: in bytes, in time, and together with all others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::FromRequest;
+use axum::extract::Request;
+use axum::http::header;
+use syncline_protocol::ErrorCode;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::http::AppState;
+use crate::http::Settings;
+use crate::http::problem::Problem;
+
+/// The largest body when `limits.message_bytes` is switched off.
+const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A whole body has this long: 16 MiB at 140 kB/s. A sender that trickles is cut here, whatever it sends.
+const BODY_TIME_MAX: Duration = Duration::from_secs(120);
+/// Bodies held at once, by all requests together: 32 of the largest by default.
+const BUDGET_KIB: usize = 512 * 1024;
+/// Full: a request waits this long for others to end, then it is told to come back.
+const BUDGET_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The memory that all bodies share, counted in KiB.
+pub struct BodyBudget(Arc<Semaphore>);
+
+impl Default for BodyBudget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BUDGET_KIB)))
+    }
+}
+
+/// A body, and its share of the budget for as long as it is kept.
+pub struct Body {
+    /// What came.
+    pub bytes: Bytes,
+    /// Released when the request is answered.
+    _share: OwnedSemaphorePermit,
+}
+
+/// How large a body may be.
+#[must_use]
+pub fn bytes_max(settings: &Settings) -> usize {
+    if settings.message_bytes == 0 { BODY_BYTES_MAX } else { settings.message_bytes.min(BODY_BYTES_MAX) }
+}
+
+/// Reads a body that the caller has the right to send. Rights come first: who may not write cannot fill the budget.
+///
+/// # Errors
+/// `PAYLOAD_TOO_LARGE` over the limit, `INVALID_PAYLOAD` when it ends early or takes too long, `OVERLOADED` when too
+/// many bodies are under way.
+pub async fn read(state: &AppState, request: Request) -> Result<Body, Problem> {
+    let limit = bytes_max(&state.settings);
+    let declared = declared_bytes(&request);
+    if declared.is_some_and(|bytes| bytes > limit as u64) {
+        return Err(over(limit));
+    }
+    let expected = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
+    let share = state.body_budget.take(expected).await?;
+    let mut request = request;
+    // Replaces the default of 2 MB.
+    DefaultBodyLimit::max(limit).apply(&mut request);
+    let bytes = timeout(BODY_TIME_MAX, Bytes::from_request(request, state)).await.map_err(|_| Problem::too_slow())?;
+    let bytes = bytes.map_err(|rejection| match Problem::from(rejection) {
+        problem if problem.code() == ErrorCode::PayloadTooLarge => over(limit),
+        problem => problem,
+    })?;
+    Ok(Body { bytes, _share: share })
+}
+
+fn declared_bytes(request: &Request) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn over(limit: usize) -> Problem {
+    Problem::too_large(limit, format!("the body is over {limit} bytes"))
+}
+
+impl BodyBudget {
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let kib = u32::try_from(bytes.div_ceil(1024).clamp(1, BUDGET_KIB)).unwrap_or(u32::MAX);
+        let share = timeout(BUDGET_WAIT_MAX, self.0.clone().acquire_many_owned(kib)).await;
+        let full = || Problem::new(ErrorCode::Overloaded, "too many bodies are under way; try again");
+        share.map_err(|_| full())?.map_err(Problem::internal)
+    }
+}

@@ -1,0 +1,150 @@
+//! Who is asking, and what they may do. All contact of the REST side with `auth` is here.
+
+use axum::extract::FromRequestParts;
+use axum::extract::Query;
+use axum::http::HeaderMap;
+use axum::http::Uri;
+use axum::http::header;
+use axum::http::request::Parts;
+use serde::Deserialize;
+use syncline_protocol::ErrorCode;
+
+use crate::auth::AuthError;
+use crate::auth::Identity;
+use crate::auth::Level;
+use crate::document::request::Member;
+use crate::http::AppState;
+use crate::http::problem::Problem;
+use crate::name::DocName;
+
+/// Somebody whose token holds (or anybody, under `--dev`).
+pub struct Caller {
+    identity: Identity,
+}
+
+impl Caller {
+    /// Whether this caller may see that the document exists.
+    #[must_use]
+    pub fn may_read(&self, doc: &DocName) -> bool {
+        self.identity.level(doc.as_str()) >= Level::Read
+    }
+
+    /// # Errors
+    /// `FORBIDDEN` without at least `level` on the document, whether it exists or not.
+    pub fn require(&self, level: Level, doc: &DocName) -> Result<(), Problem> {
+        if self.identity.level(doc.as_str()) >= level {
+            return Ok(());
+        }
+        Err(Problem::new(ErrorCode::Forbidden, format!("this needs the right {} on the document", word(level))))
+    }
+
+    /// # Errors
+    /// `FORBIDDEN` for all but operators: those with `admin` on `*`.
+    pub fn require_operator(&self) -> Result<(), Problem> {
+        if self.identity.level("*") >= Level::Admin {
+            return Ok(());
+        }
+        Err(Problem::new(ErrorCode::Forbidden, "this needs the right \"admin\" on \"*\""))
+    }
+
+    /// The caller as documents and stores know people; `None` under `--dev`, where nobody is signed in.
+    #[must_use]
+    pub fn member(&self) -> Option<Member> {
+        let Identity { sub, name, .. } = &self.identity;
+        (!sub.is_empty()).then(|| Member { user: sub.clone(), name: name.clone() })
+    }
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let token = token(&parts.headers, &parts.uri)?;
+        if token.is_none() {
+            refuse_foreign_page(&parts.headers, state)?;
+        }
+        let identity = state.auth.authenticate(token.as_deref()).await?;
+        Ok(Self { identity })
+    }
+}
+
+/// Under `--dev` no token is needed, so any page that a developer visits could post to this server without the browser
+/// asking first. A page of this server and the allowed origins may; with a token the token decides.
+fn refuse_foreign_page(headers: &HeaderMap, state: &AppState) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    if (own.is_some() && own == named) || state.origins.allow(origin) {
+        return Ok(());
+    }
+    Err(Problem::new(ErrorCode::Forbidden, "this origin is not one of auth.allowed_origins"))
+}
+
+#[derive(Deserialize)]
+struct TokenQuery {
+    token: Option<String>,
+}
+
+/// The token of a request: the header before the query. It never goes into a log or a message.
+///
+/// # Errors
+/// `INVALID_PAYLOAD` when the query cannot be read.
+pub(super) fn token(headers: &HeaderMap, uri: &Uri) -> Result<Option<String>, Problem> {
+    if let Some(token) = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.to_str().ok()?)) {
+        return Ok(Some(token.to_owned()));
+    }
+    let Query(TokenQuery { token }) = Query::try_from_uri(uri)?;
+    Ok(token.filter(|token| !token.is_empty()))
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::None => "\"none\"",
+        Level::Read => "\"read\"",
+        Level::Write => "\"write\"",
+        Level::Admin => "\"admin\"",
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        Self::new(error.code, error.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn found(authorization: Option<&'static str>, uri: &str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = authorization {
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        token(&headers, &uri.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_token_is_found_where_clients_put_it() {
+        assert_eq!(found(Some("Bearer a.b.c"), "/v1/docs").as_deref(), Some("a.b.c"));
+        assert_eq!(found(Some("bearer  a.b.c "), "/v1/docs?token=x").as_deref(), Some("a.b.c"));
+        assert_eq!(found(None, "/v1/docs?limit=1&token=a%2Eb").as_deref(), Some("a.b"));
+        assert_eq!(found(Some("Basic eDp5"), "/v1/docs?token=x").as_deref(), Some("x"));
+        assert_eq!(found(Some("Bearer "), "/v1/docs?token="), None);
+    }
+
+    #[test]
+    fn a_query_that_cannot_be_read_is_refused_without_quoting_it() {
+        let problem = token(&HeaderMap::new(), &"/?token=hidden&token=hidden".parse().unwrap()).unwrap_err();
+        assert_eq!(problem.code(), ErrorCode::InvalidPayload);
+        assert!(!format!("{problem:?}").contains("hidden"));
+    }
+}

@@ -1,0 +1,79 @@
+//! `/openapi.json`: the REST side, described from the handlers themselves.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use bytes::Bytes;
+use utoipa::Modify;
+use utoipa::OpenApi;
+use utoipa::openapi::security::HttpAuthScheme;
+use utoipa::openapi::security::HttpBuilder;
+use utoipa::openapi::security::SecurityScheme;
+
+use crate::http::AppState;
+use crate::http::docs;
+use crate::http::listing;
+use crate::http::ops;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Syncline",
+        description = "Documents over REST. A write answers after it is durable. Names are one percent-encoded path segment.",
+        version = env!("CARGO_PKG_VERSION"),
+    ),
+    paths(
+        listing::list_docs,
+        docs::read_doc,
+        docs::create_doc,
+        docs::delete_doc,
+        docs::read_state,
+        docs::merge_update,
+        docs::read_presence,
+        ops::health,
+        ops::readiness,
+        ops::metrics,
+        ops::stats,
+        ops::drain,
+        describe,
+    ),
+    security(("token" = [])),
+    modifiers(&TokenScheme),
+)]
+struct Description;
+
+struct TokenScheme;
+
+impl Modify for TokenScheme {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let text = "A JWT with sub, exp and access. Where a header cannot be sent it may stand in the query, as token.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(text));
+        let components = openapi.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("token", SecurityScheme::Http(scheme.build()));
+    }
+}
+
+/// The route of the description.
+pub fn routes(state: &AppState) -> Router<AppState> {
+    Router::new().route("/openapi.json", get(describe)).layer(state.origins.cors())
+}
+
+/// This description.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "operators", operation_id = "describe", security(()),
+    responses((status = 200, description = "OpenAPI", body = Object))
+)]
+pub(super) async fn describe() -> impl IntoResponse {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
+        Description::openapi().to_json().expect("a description made of strings and maps is JSON").into()
+    });
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.clone())
+}
+
+#[cfg(test)]
+pub(super) fn described() -> serde_json::Value {
+    serde_json::to_value(Description::openapi()).unwrap()
+}

@@ -1,0 +1,185 @@
+//! What operators ask: is it alive, is it ready, how is it doing.
+//!
+//! `/healthz`, `/readyz` and `/metrics` need no token, as the programs that poll them have none; they name no user and no
+//! document. Where that is still too much, `--admin-listen` moves them to an address of their own.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::routing::post;
+use serde::Serialize;
+use syncline_protocol::ErrorCode;
+use syncline_protocol::Moment;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use crate::http::AppState;
+use crate::http::caller::Caller;
+use crate::http::problem;
+use crate::http::problem::Problem;
+
+/// How long a probe of the store counts. Each one writes to disk; whoever polls faster gets the same answer.
+const PROBE_COUNTS: Duration = Duration::from_secs(1);
+/// A store that has not answered by then is as good as failing.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The routes for operators.
+pub fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(metrics))
+        .route("/v1/admin/stats", get(stats))
+        .route("/v1/admin/drain", post(drain))
+}
+
+/// One word that says how it stands.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Standing {
+    /// `ok`, `ready` or `draining`.
+    status: &'static str,
+}
+
+/// What this process holds.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Stats {
+    version: &'static str,
+    uptime_seconds: u64,
+    draining: bool,
+    /// Documents in memory.
+    documents: usize,
+    /// Channels that read them.
+    readers: usize,
+    /// Bytes that wait for slow readers.
+    outbox_bytes: usize,
+}
+
+/// Whether the process lives.
+#[utoipa::path(
+    get, path = "/healthz", tag = "operators", operation_id = "health", security(()),
+    responses((status = 200, description = "It lives", body = Standing))
+)]
+pub(super) async fn health() -> Json<Standing> {
+    Json(Standing { status: "ok" })
+}
+
+/// Whether new connections should come here.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operators", operation_id = "readiness", security(()),
+    responses(
+        (status = 200, description = "They should", body = Standing),
+        (status = 503, description = "They should not; `data.reason` is `draining` or `store`", body = problem::Body),
+    )
+)]
+pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Standing>, Problem> {
+    if state.draining.is_cancelled() {
+        return Err(Problem::new(ErrorCode::Overloaded, "the server is draining").with("reason", "draining"));
+    }
+    if !state.store_probe.ready(&state).await {
+        let problem = Problem::new(ErrorCode::StoreUnavailable, "the store does not take writes");
+        return Err(problem.with("reason", "store"));
+    }
+    Ok(Json(Standing { status: "ready" }))
+}
+
+/// Metrics for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operators", operation_id = "metrics", security(()),
+    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
+)]
+pub(super) async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.prometheus.render())
+}
+
+/// What this process holds.
+#[utoipa::path(
+    get, path = "/v1/admin/stats", tag = "operators", operation_id = "stats",
+    responses(
+        (status = 200, description = "Counts and sizes", body = Stats),
+        (status = "default", description = "Refused: this needs `admin` on `*`", body = problem::Body),
+    )
+)]
+pub(super) async fn stats(State(state): State<AppState>, caller: Caller) -> Result<Json<Stats>, Problem> {
+    caller.require_operator()?;
+    let hub = state.hub.stats();
+    Ok(Json(Stats {
+        version: env!("CARGO_PKG_VERSION"),
+        // The clock counts from the start of the process.
+        uptime_seconds: state.clock.now().moment.since(Moment::default()).as_secs(),
+        draining: state.draining.is_cancelled(),
+        documents: hub.documents,
+        readers: hub.readers,
+        outbox_bytes: hub.outbox_bytes,
+    }))
+}
+
+/// Begins an orderly end: not ready, nobody new, everybody sent elsewhere, everything flushed, exit.
+#[utoipa::path(
+    post, path = "/v1/admin/drain", tag = "operators", operation_id = "drain",
+    responses(
+        (status = 202, description = "It has begun, now or before", body = Standing),
+        (status = "default", description = "Refused: this needs `admin` on `*`", body = problem::Body),
+    )
+)]
+pub(super) async fn drain(State(state): State<AppState>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+    caller.require_operator()?;
+    state.draining.cancel();
+    Ok((StatusCode::ACCEPTED, Json(Standing { status: "draining" })))
+}
+
+/// Remembers the last probe of the store.
+#[derive(Default)]
+pub(super) struct StoreProbe(Mutex<Probed>);
+
+/// Not ready until the first probe has come back.
+#[derive(Default, Clone, Copy)]
+struct Probed {
+    begun: Option<Moment>,
+    ready: bool,
+}
+
+impl StoreProbe {
+    async fn ready(&self, state: &AppState) -> bool {
+        if let Some(known) = self.known_or_claim(state.clock.now().moment) {
+            return known;
+        }
+        let ready = timeout(PROBE_TIME_MAX, state.hub.store_ready()).await.unwrap_or(false);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).ready = ready;
+        ready
+    }
+
+    /// The last answer while it counts. Otherwise the caller is to probe; until it has, others get the last answer.
+    fn known_or_claim(&self, now: Moment) -> Option<bool> {
+        let mut probed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if probed.begun.is_some_and(|begun| now.since(begun) < PROBE_COUNTS) {
+            return Some(probed.ready);
+        }
+        probed.begun = Some(now);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_is_probed_once_a_second_however_often_one_asks() {
+        let probe = StoreProbe::default();
+        assert_eq!(probe.known_or_claim(Moment(0)), None);
+        assert_eq!(probe.known_or_claim(Moment(10)), Some(false), "the first probe is not back yet");
+        probe.0.lock().unwrap().ready = true;
+        assert_eq!(probe.known_or_claim(Moment(999)), Some(true));
+        assert_eq!(probe.known_or_claim(Moment(1_000)), None);
+        assert_eq!(probe.known_or_claim(Moment(1_001)), Some(true));
+    }
+}

@@ -1,0 +1,97 @@
+//! What every handler shares.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Auth;
+use crate::clock::Clock;
+use crate::http::body::BodyBudget;
+use crate::http::listing::Parked;
+use crate::http::ops::StoreProbe;
+use crate::http::origins::Origins;
+use crate::http::ws::Sockets;
+use crate::hub::Hub;
+
+/// Rendering a document as JSON costs a decoded copy of it and a core for as long as it takes: 2 at a time leave the
+/// other cores to people who type. Full: the request waits, holding nothing.
+const RENDERINGS_MAX: usize = 2;
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+/// What the process hands to its edge.
+pub struct Parts {
+    /// The documents.
+    pub hub: Arc<Hub>,
+    /// Who is who.
+    pub auth: Arc<Auth>,
+    /// The process's clock.
+    pub clock: Clock,
+    /// What WebSockets share.
+    pub sockets: Arc<Sockets>,
+    /// Renders `/metrics`.
+    pub prometheus: PrometheusHandle,
+    /// Cancelled when the server begins to drain, by a signal or by `POST /v1/admin/drain`. From then on it is not ready.
+    pub draining: CancellationToken,
+    /// The settings that concern the edge.
+    pub settings: Settings,
+}
+
+/// The settings that concern the edge.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `limits.message_bytes`: the largest body; 0 leaves only the bound that keeps the process alive.
+    pub message_bytes: usize,
+    /// `limits.doc_bytes`, named in refusals of the document.
+    pub doc_bytes: usize,
+    /// `auth.allowed_origins`: pages of other origins that may call; `*` stands for all.
+    pub allowed_origins: Vec<String>,
+}
+
+/// [`Parts`] and what handlers keep among themselves.
+pub struct Shared {
+    parts: Parts,
+    /// Which pages may call.
+    pub origins: Origins,
+    pub(super) body_budget: BodyBudget,
+    pub(super) renderings: Arc<Semaphore>,
+    pub(super) parked: Parked,
+    pub(super) store_probe: StoreProbe,
+}
+
+impl AppState {
+    /// Puts the edge together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let origins = Origins::new(&parts.settings.allowed_origins);
+        Self(Arc::new(Shared {
+            parts,
+            origins,
+            body_budget: BodyBudget::default(),
+            renderings: Arc::new(Semaphore::new(RENDERINGS_MAX)),
+            parked: Parked::default(),
+            store_probe: StoreProbe::default(),
+        }))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}

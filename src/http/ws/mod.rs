@@ -1,0 +1,281 @@
+//! WebSocket addresses: who may open one, on which document.
+//!
+//! A browser cannot see the HTTP status of a refused upgrade, so a socket that may not enter is accepted, told why, held for
+//! a moment (older clients redial at once) and closed with its code.
+
+mod connection;
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::extract::State;
+use axum::extract::WebSocketUpgrade;
+use axum::http::HeaderMap;
+use axum::http::Uri;
+use axum::http::header::AUTHORIZATION;
+use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
+use axum::response::Response;
+use axum::routing::get;
+use percent_encoding::percent_decode_str;
+use syncline_protocol::ErrorCode;
+use syncline_protocol::Moment;
+use syncline_protocol::channel::Access;
+use syncline_protocol::session::Grant;
+use syncline_protocol::session::SessionSettings;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Auth;
+use crate::auth::Identity;
+use crate::auth::access::Level;
+use crate::clock::Clock;
+use crate::document::request::Member;
+use crate::hub::Hub;
+use crate::limit::ConnectionCounts;
+use crate::limit::ConnectionGuard;
+use crate::limit::KeyedLimiter;
+use crate::limit::TokenBucket;
+use crate::limit::address_key;
+use crate::metrics::Metrics;
+use crate::name::DocName;
+use crate::outbox::Budget;
+use crate::outbox::OutboxLimits;
+
+use connection::Connection;
+
+/// Read buffer of one socket. The library's default of 128 KiB would cost 2 GB for 15 000 connections.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Bytes collected before they are written without waiting for the flush.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// What a refused socket may still send; nobody listens.
+const REFUSED_MESSAGE_BYTES: usize = 64 * 1024;
+/// Frame header, message type and length around the largest update.
+const FRAME_OVERHEAD_BYTES: usize = 64;
+
+/// What every WebSocket shares.
+pub struct Sockets {
+    /// The documents.
+    pub hub: Arc<Hub>,
+    /// Who is who.
+    pub auth: Arc<Auth>,
+    /// The clock.
+    pub clock: Clock,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How many connections there are, and whose.
+    pub connections: Arc<ConnectionCounts>,
+    /// Failed authentications by address and user; `None` without a limit.
+    pub failed_connects: Option<KeyedLimiter>,
+    /// Bounds.
+    pub limits: SocketLimits,
+    /// Bytes that wait in all outboxes.
+    pub outboxes: Arc<Budget>,
+    /// Refused sockets that are being held.
+    pub held: AtomicUsize,
+    /// Cancelled when the process drains: every connection closes 1012 within the stagger.
+    pub drain: CancellationToken,
+    /// Counts connections, so that draining can wait for them.
+    pub tasks: TaskTracker,
+}
+
+/// Bounds and times of one socket.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketLimits {
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+    /// Of one outbox.
+    pub outbox: OutboxLimits,
+    /// A socket that accepts nothing for this long is closed.
+    pub write_timeout: Duration,
+    /// Updates per second and burst of one connection; beyond, the socket is read more slowly. `None`: no limit.
+    pub updates: Option<(u32, u32)>,
+    /// After a token ran out.
+    pub grace: Duration,
+    /// How long a refused socket is held before it is closed.
+    pub hold_refused: Duration,
+    /// How many are held at once; beyond, they are closed at once.
+    pub held_max: usize,
+    /// Over how long the closes of a drain are spread.
+    pub drain_stagger: Duration,
+}
+
+/// A silent document is made to speak this often: clients give up after 30 s without a message.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// The WebSocket routes.
+pub fn routes<S: Clone + Send + Sync + 'static>(sockets: Arc<Sockets>) -> Router<S> {
+    Router::new().route("/sync/{*doc}", get(sync)).with_state(sockets)
+}
+
+/// What was found out about somebody who wants in.
+struct Admission {
+    doc: Option<DocName>,
+    verdict: Result<Grant, ErrorCode>,
+    member: Option<Member>,
+    guard: Option<ConnectionGuard>,
+}
+
+async fn sync(
+    State(sockets): State<Arc<Sockets>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    uri: Uri,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let admission = sockets.admit(peer.ip(), &uri, &headers).await;
+    let message_bytes = match admission.verdict {
+        Ok(_) => sockets.limits.message_bytes_max + FRAME_OVERHEAD_BYTES,
+        Err(_) => REFUSED_MESSAGE_BYTES,
+    };
+    let upgrade = upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        // The outbox is what bounds memory; this only has to admit the largest frame.
+        .max_write_buffer_size(usize::MAX)
+        .max_message_size(message_bytes)
+        .max_frame_size(message_bytes);
+    select_protocol(upgrade, &headers).on_upgrade(move |socket| async move {
+        let _counted = sockets.tasks.token();
+        Connection::open(sockets, admission).run(socket).await;
+    })
+}
+
+/// A browser fails the handshake unless the server takes one of the sub-protocols that it offers.
+fn select_protocol(upgrade: WebSocketUpgrade, headers: &HeaderMap) -> WebSocketUpgrade {
+    let offered = headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|offered| offered.to_str().ok());
+    match offered.and_then(|offered| offered.split(',').next()) {
+        Some(first) => upgrade.protocols([first.trim().to_owned()]),
+        None => upgrade,
+    }
+}
+
+impl Sockets {
+    async fn admit(&self, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Admission {
+        let Some(doc) = document_of(uri) else { return Admission::refused(ErrorCode::InvalidPayload) };
+        match self.enter(peer, &doc, token_of(uri, headers).as_deref()).await {
+            Ok(admission) => Admission { doc: Some(doc), ..admission },
+            Err(code) => {
+                self.metrics.refused(code);
+                Admission::refused(code)
+            }
+        }
+    }
+
+    async fn enter(&self, peer: IpAddr, doc: &DocName, token: Option<&str>) -> Result<Admission, ErrorCode> {
+        let now = self.clock.now();
+        let limiter = self.failed_connects.as_ref().filter(|_| !self.auth.is_dev());
+        if limiter.is_some_and(|limiter| limiter.check(&address_key(peer), now.moment).is_err()) {
+            return Err(ErrorCode::RateLimited);
+        }
+        let identity = self.auth.authenticate(token).await.map_err(|error| {
+            if let Some(limiter) = limiter {
+                let _ = limiter.take(&address_key(peer), now.moment); // This failure counts; whether it was one too many shows next time.
+            }
+            tracing::debug!(event = "connection_refused", code = error.code.word(), reason = %error.message);
+            error.code
+        })?;
+        let access = match self.auth.access(&identity, doc.as_str()) {
+            Level::None => return Err(ErrorCode::Forbidden),
+            Level::Read => Access::Read,
+            Level::Write | Level::Admin => Access::Write,
+        };
+        let user = (!self.auth.is_dev()).then_some(identity.sub.as_ref());
+        let guard = self.connections.try_enter(user)?;
+        let expires_at = identity.expires_at_ms.map(|at| self.moment_of(at));
+        let member = Some(member_of(&identity));
+        Ok(Admission { doc: None, verdict: Ok(Grant { access, expires_at }), member, guard: Some(guard) })
+    }
+
+    /// A wall-clock time on the monotonic clock: later changes of the wall clock neither prolong nor cut a session.
+    fn moment_of(&self, wall_ms: u64) -> Moment {
+        let now = self.clock.now();
+        now.moment.after(Duration::from_millis(wall_ms.saturating_sub(now.wall_ms)))
+    }
+
+    fn session_settings(&self, hold: bool) -> SessionSettings {
+        let hold = if hold { self.limits.hold_refused } else { Duration::ZERO };
+        SessionSettings { keep_alive: KEEP_ALIVE, grace: self.limits.grace, hold }
+    }
+
+    fn update_bucket(&self) -> Option<TokenBucket> {
+        self.limits.updates.map(|(rate, burst)| TokenBucket::new(rate, burst))
+    }
+
+    /// Takes one of the places in which refused sockets are held.
+    fn hold_place(self: &Arc<Self>) -> Option<HeldPlace> {
+        let place = HeldPlace(self.clone());
+        let held = self.held.fetch_add(1, Ordering::Relaxed);
+        (held < self.limits.held_max).then_some(place) // Otherwise the place is given back as it is dropped.
+    }
+}
+
+/// One of the places in which refused sockets are held.
+struct HeldPlace(Arc<Sockets>);
+
+impl Drop for HeldPlace {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Admission {
+    fn refused(code: ErrorCode) -> Self {
+        Self { doc: None, verdict: Err(code), member: None, guard: None }
+    }
+}
+
+fn member_of(identity: &Identity) -> Member {
+    Member { user: identity.sub.clone(), name: identity.name.clone() }
+}
+
+/// The document that an address names: everything after `/sync/`, percent-decoded once.
+fn document_of(uri: &Uri) -> Option<DocName> {
+    let raw = uri.path().strip_prefix("/sync/")?;
+    let name = percent_decode_str(raw).decode_utf8().ok()?;
+    DocName::parse(&name).ok()
+}
+
+/// The token of a request, from where clients can put one. Never logged.
+fn token_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(token) = bearer.and_then(|value| value.strip_prefix("Bearer ")) {
+        return Some(token.trim().to_owned());
+    }
+    let pair = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+    let token = percent_decode_str(pair).decode_utf8().ok()?;
+    (!token.is_empty()).then(|| token.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_named_by_its_address() {
+        let named = |path: &str| document_of(&path.parse().unwrap()).map(|name| name.to_string());
+        assert_eq!(named("/sync/a%20b/%C3%BC"), Some("a b/ü".into()));
+        assert_eq!(named("/sync/table:T?token=x"), Some("table:T".into()));
+        assert_eq!(named("/sync/a%252Fb"), Some("a%2Fb".into()), "decoded once");
+        assert_eq!(named("/sync/a%2Fb"), Some("a/b".into()));
+        assert_eq!(named("/sync/%ff"), None);
+        assert_eq!(named("/sync/"), None);
+        assert_eq!(named("/sync/user:bob"), None);
+    }
+
+    #[test]
+    fn a_token_is_found_where_clients_put_it() {
+        let mut headers = HeaderMap::new();
+        let uri: Uri = "/sync/d?a=b&token=t%2Bk".parse().unwrap();
+        assert_eq!(token_of(&uri, &headers), Some("t+k".into()));
+        assert_eq!(token_of(&"/sync/d?token=".parse().unwrap(), &headers), None);
+        assert_eq!(token_of(&"/sync/d".parse().unwrap(), &headers), None);
+        headers.insert(AUTHORIZATION, "Bearer abc".parse().unwrap());
+        assert_eq!(token_of(&uri, &headers), Some("abc".into()));
+    }
+}

@@ -1,0 +1,100 @@
+// A real server process on a port and a data directory of its own.
+
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { SECRET } from './token.mjs'
+
+export const BIN = process.env.SYNCLINE_BIN ?? fileURLToPath(new URL('../../../target/debug/syncline', import.meta.url))
+
+const START_MS = 20_000
+const LOG_LINES_MAX = 200
+
+export class Server {
+  #process = null
+  #log = []
+  #dev
+  #env
+
+  /** `dev: false` asks for tokens signed with SECRET. The server is stopped and its data removed after test `t`. */
+  static async start (t, { dev = true, env = {} } = {}) {
+    const server = new Server()
+    server.#dev = dev
+    server.#env = env
+    server.dataDir = await mkdtemp(join(tmpdir(), 'syncline-interop-'))
+    server.port = 0
+    t.after(() => server.#discard())
+    await server.resume()
+    return server
+  }
+
+  /** Starts the process again, on the same port and data. */
+  async resume () {
+    const args = ['serve', '--listen', `127.0.0.1:${this.port}`, '--data-dir', this.dataDir]
+    if (this.#dev) args.push('--dev')
+    const env = { ...process.env, ...(this.#dev ? {} : { SYNCLINE_AUTH__SECRET: SECRET }), ...this.#env }
+    const child = spawn(BIN, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#process = child
+    this.#keep(child.stderr)
+    const address = new Promise((resolve, reject) => {
+      this.#keep(child.stdout, (line) => {
+        const port = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1]
+        if (port !== undefined) resolve(Number(port))
+      })
+      child.once('error', (error) => reject(new Error(`${BIN}: ${error.message}`)))
+      child.once('exit', (code, signal) => reject(new Error(`server ended (${code ?? signal}) at start:\n${this.log}`)))
+      setTimeout(() => reject(new Error(`no address printed within ${START_MS} ms:\n${this.log}`)), START_MS).unref()
+    })
+    this.port = await address
+  }
+
+  #keep (stream, line = () => {}) {
+    createInterface({ input: stream }).on('line', (text) => {
+      this.#log.push(text)
+      if (this.#log.length > LOG_LINES_MAX) this.#log.shift()
+      line(text)
+    })
+  }
+
+  get log () { return this.#log.join('\n') }
+  get isRunning () { return this.#process.exitCode === null && this.#process.signalCode === null }
+  get url () { return `http://127.0.0.1:${this.port}` }
+  get syncUrl () { return `ws://127.0.0.1:${this.port}/sync` }
+
+  /** Sends a signal and resolves with `{code, signal}` when the process is gone. */
+  async stop (signal = 'SIGTERM') {
+    const child = this.#process
+    if (this.isRunning) {
+      const gone = once(child, 'exit')
+      child.kill(signal)
+      await gone
+    }
+    return { code: child.exitCode, signal: child.signalCode }
+  }
+
+  /** Resident memory in bytes. */
+  async residentBytes () {
+    const status = await readFile(`/proc/${this.#process.pid}/status`, 'utf8')
+    return Number(/VmRSS:\s+(\d+) kB/.exec(status)[1]) * 1024
+  }
+
+  async get (path, headers = {}) {
+    return fetch(this.url + path, { headers, signal: AbortSignal.timeout(20_000) })
+  }
+
+  async #discard () {
+    await this.stop('SIGKILL')
+    await rm(this.dataDir, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
+
+/** Runs a subcommand of the server binary and returns what it printed. */
+export const command = async (...args) => {
+  const { stdout } = await promisify(execFile)(BIN, args, { env: { ...process.env, SYNCLINE_AUTH__SECRET: SECRET } })
+  return stdout.trim()
+}

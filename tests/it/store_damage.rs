@@ -1,0 +1,327 @@
+//! Damaged data directories: they open or say why not, nothing panics, and a document is whole or says that it is not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::fs::File;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use syncline::name::DocName;
+use syncline::store::Epoch;
+use syncline::store::Loaded;
+use syncline::store::LocalStore;
+use syncline::store::OpenError;
+use syncline::store::Store;
+use syncline::store::StoreError;
+use syncline::store::tools;
+use tempfile::TempDir;
+
+use crate::conformance::doc;
+use crate::conformance::local_options;
+use crate::conformance::noise;
+use crate::conformance::record;
+use crate::conformance::snapshot;
+
+const FIRST: Epoch = Epoch(0);
+const DOCS: u64 = 8;
+
+type Kept = BTreeMap<DocName, Loaded>;
+
+/// How the writing server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Closed,
+    Killed,
+}
+
+/// A data directory with records, snapshots, both, and a tombstone, and what is in it.
+async fn filled(end: End) -> (TempDir, Kept) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(local_options(dir.path())).unwrap();
+    for n in 0..DOCS {
+        let name = doc(&format!("doc {n}"));
+        for k in 1..=6_u64 {
+            store.append(&name, FIRST, vec![record(noise(60 + k as usize, n * 100 + k))]).await.unwrap();
+        }
+        if n % 2 == 1 {
+            store.compact(&name, FIRST, snapshot(noise(700, n), 2 + n % 5)).await.unwrap();
+        }
+    }
+    store.append(&doc("gone"), FIRST, vec![record("x")]).await.unwrap();
+    store.delete(&doc("gone")).await.unwrap();
+    for n in 0..DOCS {
+        store.append(&doc(&format!("doc {n}")), FIRST, vec![record(noise(40, n))]).await.unwrap();
+    }
+    // Waits for the keeper: the files stand still afterwards.
+    store.rebuild().await.unwrap();
+    let mut kept = Kept::new();
+    for n in 0..DOCS {
+        let name = doc(&format!("doc {n}"));
+        kept.insert(name.clone(), store.load(&name).await.unwrap());
+    }
+    if end == End::Closed {
+        store.close().await.unwrap();
+        return (dir, kept);
+    }
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), copy.path());
+    (copy, kept)
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target)
+        } else {
+            drop(fs::copy(entry.path(), target))
+        }
+    }
+}
+
+fn copy_of(dir: &TempDir) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), copy.path());
+    copy
+}
+
+fn files(dir: &Path, extension: Option<&str>) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.is_file() && extension.is_none_or(|wanted| path.extension().is_some_and(|e| e == wanted)));
+    found.sort();
+    found
+}
+
+fn flip(path: &Path, at: u64, mask: u8) {
+    let mut file = File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(&[byte[0] ^ mask]).unwrap();
+}
+
+/// What became of each document.
+#[derive(Debug, Default)]
+struct Outcome {
+    whole: Vec<DocName>,
+    /// It says that it is damaged.
+    says_so: Vec<DocName>,
+    /// A prefix of what it was: only a tail that was cut and reported may be missing.
+    shorter: Vec<DocName>,
+}
+
+/// Opens and compares. Anything that is neither whole nor an honest refusal fails the test, but for a cut tail.
+async fn outcome(dir: &Path, kept: &Kept, context: &str) -> Outcome {
+    let store = LocalStore::open(local_options(dir)).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let mut outcome = Outcome::default();
+    for (name, expected) in kept {
+        match store.load(name).await {
+            Ok(loaded) if loaded == *expected => outcome.whole.push(name.clone()),
+            Ok(loaded) => {
+                let prefix = loaded.snapshot == expected.snapshot && expected.records.starts_with(&loaded.records);
+                assert!(prefix && loaded.epoch == expected.epoch, "{context}: {name} was made up: {loaded:?}");
+                outcome.shorter.push(name.clone());
+            }
+            Err(StoreError::Damaged(_)) => outcome.says_so.push(name.clone()),
+            Err(error) => panic!("{context}: {name}: {error}"),
+        }
+    }
+    store.close().await.unwrap();
+    outcome
+}
+
+#[tokio::test]
+async fn a_tail_cut_at_any_byte_loses_only_itself() {
+    let (dir, mut kept) = filled(End::Killed).await;
+    let tail = files(&dir.path().join("log"), Some("log")).pop().unwrap();
+    {
+        // The last record, alone in its round.
+        let store = LocalStore::open(local_options(dir.path())).unwrap();
+        store.append(&doc("doc 0"), FIRST, vec![record("last")]).await.unwrap();
+        kept.insert(doc("doc 0"), store.load(&doc("doc 0")).await.unwrap());
+        let copy = copy_of(&dir);
+        store.close().await.unwrap();
+        let newest = files(&copy.path().join("log"), Some("log")).pop().unwrap();
+        assert_ne!(newest.file_name(), tail.file_name());
+        let whole = fs::read(&newest).unwrap();
+        for len in 0..whole.len() {
+            let cut = copy_of(&copy);
+            fs::write(cut.path().join("log").join(newest.file_name().unwrap()), &whole[..len]).unwrap();
+            let seen = outcome(cut.path(), &kept, &format!("cut to {len}")).await;
+            assert_eq!((seen.shorter, seen.says_so), (vec![doc("doc 0")], vec![]), "cut to {len}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_log_hurts_one_document() {
+    for end in [End::Closed, End::Killed] {
+        let (dir, kept) = filled(end).await;
+        let logs = files(&dir.path().join("log"), None);
+        for seed in 0..150_u64 {
+            let copy = copy_of(&dir);
+            let path = &logs[seed as usize % logs.len()];
+            let len = fs::metadata(path).unwrap().len();
+            let dice = u64::from_le_bytes(noise(8, seed + 1).try_into().unwrap());
+            let (at, mask) = (dice % len, 1 << (dice >> 32 & 7));
+            flip(&copy.path().join("log").join(path.file_name().unwrap()), at, mask);
+            let context = format!("{end:?}, seed {seed}: {} byte {at}", path.display());
+            // A version byte that says "newer" cannot be told from a newer version's.
+            match LocalStore::open(local_options(copy.path())) {
+                Err(OpenError::Newer(_)) if at == 7 => continue,
+                Err(error) => panic!("{context}: {error}"),
+                Ok(store) => store.close().await.unwrap(),
+            }
+            let seen = outcome(copy.path(), &kept, &context).await;
+            assert!(seen.says_so.len() + seen.shorter.len() <= 1, "{context}: {seen:?}");
+            assert!(end == End::Killed || seen.shorter.is_empty(), "{context}: {seen:?}");
+            // The verdict is the same at the next start: what was found is written down.
+            let again = outcome(copy.path(), &kept, &context).await;
+            assert_eq!((again.says_so, again.shorter), (seen.says_so, seen.shorter), "{context}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hole_in_the_log_is_never_silent() {
+    let (dir, kept) = filled(End::Killed).await;
+    let logs = files(&dir.path().join("log"), Some("log"));
+    for seed in 0..60_u64 {
+        let copy = copy_of(&dir);
+        let path = copy.path().join("log").join(logs[seed as usize % logs.len()].file_name().unwrap());
+        let mut bytes = fs::read(&path).unwrap();
+        let dice = u64::from_le_bytes(noise(8, seed + 1).try_into().unwrap()) as usize;
+        let from = dice % bytes.len();
+        let to = (from + 512).min(bytes.len());
+        // A good entry is left behind the hole, or it would be a torn tail.
+        if to + 600 > bytes.len() {
+            continue;
+        }
+        bytes[from..to].fill(0);
+        fs::write(&path, bytes).unwrap();
+        let seen = outcome(copy.path(), &kept, &format!("seed {seed}: {} from {from}", path.display())).await;
+        assert_eq!(seen.shorter, vec![], "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn damage_in_sled_is_an_error_or_noticed_by_the_document() {
+    let (dir, kept) = filled(End::Closed).await;
+    let found = files(&dir.path().join("sled"), None);
+    let (mut refused, mut noticed) = (0, 0);
+    for seed in 0..120_u64 {
+        let copy = copy_of(&dir);
+        let path = &found[seed as usize % found.len()];
+        let target = copy.path().join("sled").join(path.file_name().unwrap());
+        let len = fs::metadata(&target).unwrap().len();
+        if len == 0 {
+            continue;
+        }
+        let dice = u64::from_le_bytes(noise(8, seed + 1).try_into().unwrap());
+        match seed % 3 {
+            0 => flip(&target, dice % len, 1 << (dice >> 32 & 7)),
+            // The end cut off, and the end overwritten: what sled was seen to accept with holes.
+            1 => File::options().write(true).open(&target).unwrap().set_len(dice % len).unwrap(),
+            _ => (dice % len..len).step_by(7).for_each(|at| flip(&target, at, 0xff)),
+        }
+        let before = files(&copy.path().join("sled"), None).len();
+        match LocalStore::open(local_options(copy.path())) {
+            Err(OpenError::Damaged(_)) => {
+                refused += 1;
+                assert!(files(&copy.path().join("sled"), None).len() >= before, "nothing is deleted");
+                continue;
+            }
+            Err(error) => panic!("seed {seed}: {error}"),
+            Ok(store) => drop(store.close().await),
+        }
+        let Ok(store) = LocalStore::open(local_options(copy.path())) else { continue };
+        for (name, expected) in &kept {
+            match store.load(name).await {
+                Ok(loaded) => assert_eq!(loaded, *expected, "seed {seed}: {name}"),
+                Err(StoreError::Damaged(_) | StoreError::Unavailable(_)) => noticed += 1,
+                Err(error) => panic!("seed {seed}: {name}: {error}"),
+            }
+            let has_snapshot = expected.snapshot.is_some();
+            assert!(has_snapshot || store.load(name).await.is_ok(), "seed {seed}: {name} needs no sled");
+        }
+        drop(store.close().await);
+    }
+    assert!(refused + noticed > 0, "the damage was too mild to prove anything");
+}
+
+#[tokio::test]
+async fn a_missing_half_is_not_taken_for_an_empty_one() {
+    let (dir, _) = filled(End::Closed).await;
+    for gone in ["sled", "log", "VERSION"] {
+        let copy = copy_of(&dir);
+        let path = copy.path().join(gone);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap()
+        } else {
+            fs::remove_file(&path).unwrap()
+        }
+        let refused = LocalStore::open(local_options(copy.path()));
+        assert!(matches!(refused, Err(OpenError::Damaged(_))), "{gone}: {refused:?}");
+        assert!(!path.exists(), "{gone} was made up");
+    }
+    let copy = copy_of(&dir);
+    for path in files(&copy.path().join("log"), None) {
+        fs::remove_file(path).unwrap();
+    }
+    assert!(matches!(LocalStore::open(local_options(copy.path())), Err(OpenError::Damaged(_))));
+}
+
+#[tokio::test]
+async fn a_segment_that_is_gone_is_missed() {
+    let (dir, kept) = filled(End::Closed).await;
+    for path in files(&dir.path().join("log"), Some("log")) {
+        let copy = copy_of(&dir);
+        fs::remove_file(copy.path().join("log").join(path.file_name().unwrap())).unwrap();
+        let seen = outcome(copy.path(), &kept, &path.display().to_string()).await;
+        assert_eq!(seen.shorter, vec![], "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn two_servers_do_not_share_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(local_options(dir.path())).unwrap();
+    assert!(matches!(LocalStore::open(local_options(dir.path())), Err(OpenError::Locked(_))));
+    store.close().await.unwrap();
+    LocalStore::open(local_options(dir.path())).unwrap().close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_tools_see_what_the_server_sees() {
+    let (dir, kept) = filled(End::Killed).await;
+    let report = tools::verify(dir.path()).unwrap();
+    assert!(report.ok, "{report:?}");
+    assert_eq!((report.documents, report.tombstones, report.snapshots), (DOCS, 1, DOCS / 2));
+    let listed = tools::list(dir.path()).unwrap();
+    assert_eq!(listed.iter().filter(|l| !l.deleted).count() as u64, DOCS);
+    for (name, expected) in &kept {
+        let exported = tools::export(dir.path(), name).unwrap();
+        assert_eq!((&exported.snapshot, &exported.records), (&expected.snapshot, &expected.records));
+        assert_eq!(exported.trouble, None);
+    }
+    let last = tools::import(local_options(dir.path()), &doc("gone"), vec![record("new")]).await.unwrap();
+    assert_eq!(last.0, 1);
+    assert_eq!(tools::export(dir.path(), &doc("gone")).unwrap().epoch, Epoch(1));
+    // Damage one entry in the middle: the report names its document, the export brings the rest.
+    let victim = files(&dir.path().join("log"), Some("log")).remove(0);
+    flip(&victim, 16 + 70, 1);
+    let report = tools::verify(dir.path()).unwrap();
+    assert!(!report.ok);
+    let name = doc(&report.damaged[0].name);
+    let rest = tools::export(dir.path(), &name).unwrap();
+    assert!(rest.trouble.is_some());
+    assert!(rest.records.len() + 1 >= kept[&name].records.len() / 2);
+    assert!(serde_json::to_string(&report).unwrap().contains("\"damaged\""));
+}
