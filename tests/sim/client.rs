@@ -62,6 +62,9 @@ pub(crate) struct Client {
     /// Ids under which it wrote without being allowed to.
     pub(crate) forbidden: Vec<u64>,
     pub(crate) greeted: bool,
+    dials: u32,
+    /// Whether its present id was ever allowed to write.
+    pub(crate) could_write: bool,
 }
 
 impl Client {
@@ -86,6 +89,8 @@ impl Client {
             relays: false,
             forbidden: Vec::new(),
             greeted: false,
+            dials: 0,
+            could_write: right == Right::Write,
         }
     }
 
@@ -95,9 +100,7 @@ impl Client {
 
     /// The application throws its copy away, as it does when it is told not to come back.
     pub(crate) fn start_anew(&mut self, now: u64, chance: &mut Chance) {
-        if self.right != Right::Write {
-            self.forbidden.push(self.id());
-        }
+        self.could_write = self.right == Right::Write;
         self.replica = edits::new_doc(chance);
         self.presence = Presence::new(self.id(), now);
         self.pending.clear();
@@ -108,6 +111,7 @@ impl Client {
         self.connection = Some(connection);
         self.greeted = false;
         self.failures = 0;
+        self.dials += 1;
         self.heard = now;
         self.unconfirmed.clear();
         self.confirmed.clear();
@@ -230,9 +234,10 @@ impl Client {
         }
     }
 
-    /// Whether the same acknowledgement came twice; only to be asked where nobody else sends the same bytes.
+    /// Whether the same acknowledgement came twice; only to be asked where nobody else sends the same bytes. After a
+    /// reconnect its own former connection may: what was under way on it is news to the new one.
     pub(crate) fn was_confirmed(&self, update: &Bytes) -> bool {
-        self.confirmed.contains(update) && !self.unconfirmed.contains(update)
+        self.dials == 1 && self.confirmed.contains(update) && !self.unconfirmed.contains(update)
     }
 
     /// Another tab edited.

@@ -31,7 +31,6 @@ const WINDOW: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) client: usize,
     doc: usize,
     member: Option<Member>,
     pub(crate) to_server: VecDeque<Bytes>,
@@ -70,14 +69,10 @@ impl Connection {
     pub(crate) fn is_over(&self) -> bool {
         self.end.is_none() && self.client_gone
     }
-
-    pub(crate) fn has_server(&self) -> bool {
-        self.end.is_some()
-    }
 }
 
 impl Server {
-    pub(crate) fn connect(&mut self, client: usize, doc: usize, member: Option<Member>, verdict: Result<Grant, ErrorCode>) -> u64 {
+    pub(crate) fn connect(&mut self, doc: usize, member: Option<Member>, verdict: Result<Grant, ErrorCode>) -> u64 {
         let settings = SessionSettings {
             keep_alive: Duration::from_secs(20),
             grace: Duration::from_secs(1),
@@ -95,7 +90,6 @@ impl Server {
             over: false,
         };
         let connection = Connection {
-            client,
             doc,
             member,
             to_server: VecDeque::new(),

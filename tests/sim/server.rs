@@ -378,7 +378,7 @@ impl Server {
             return Ok(()); // It was saved, and then deleted.
         }
         let cover = Cover::of(update);
-        if !self.disk.cover(doc).contains(&cover) {
+        if !self.disk.has(doc, &cover) {
             return broken(format!("doc{doc}: {how} says saved, and the disk does not have it"));
         }
         self.promised[doc].merge(&cover);
@@ -425,9 +425,9 @@ impl Server {
     }
 
     /// What was promised is on disk.
-    pub(crate) fn check_promises(&self) -> Go {
+    pub(crate) fn check_promises(&mut self) -> Go {
         for (doc, promised) in self.promised.iter().enumerate() {
-            if !self.disk.is_deleted(doc) && !self.disk.cover(doc).contains(promised) {
+            if !self.disk.is_deleted(doc) && !self.disk.has(doc, promised) {
                 return broken(format!("doc{doc}: something that was called saved is gone"));
             }
         }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use syncline::document::replica::Deleted;
+use syncline::document::replica::Replica;
 use syncline::store::Epoch;
 use syncline::store::Loaded;
 use syncline::store::Record;
 use syncline::store::Seq;
 use syncline::store::Snapshot;
 use syncline::store::StoreError;
+use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::ClientRange;
 use syncline_protocol::update::UpdateLimits;
 use syncline_protocol::update::validate;
@@ -154,6 +157,22 @@ impl Disk {
 
     pub(crate) fn cover(&self, doc: usize) -> &Cover {
         &self.docs[doc].cover
+    }
+
+    /// Whether a fresh load would have all this. Deleting a list deletes what is in it without saying so, and only the
+    /// engine knows; it is asked when the words of the log do not suffice.
+    pub(crate) fn has(&mut self, doc: usize, cover: &Cover) -> bool {
+        let kept = &mut self.docs[doc];
+        if kept.cover.contains(cover) {
+            return true;
+        }
+        let snapshot = kept.snapshot.iter().map(|snapshot| &snapshot.state);
+        let updates = snapshot.chain(kept.records.iter().map(|(_, record)| &record.update));
+        let state = Replica::load(Deleted::Kept, updates).and_then(|replica| replica.diff(&StateVector::default()));
+        if let Ok(state) = state {
+            kept.cover = Cover::of(&state);
+        }
+        kept.cover.contains(cover)
     }
 
     pub(crate) fn is_deleted(&self, doc: usize) -> bool {

@@ -177,7 +177,7 @@ impl World {
         if !may {
             return Ok(());
         }
-        if client.right != Right::Write {
+        if !client.could_write {
             client.forbidden.push(client.id());
         }
         let link = client.connection.and_then(|id| self.server.connections.get_mut(&id));
@@ -285,7 +285,7 @@ impl World {
             Right::Read => grant(Access::Read),
             Right::Refused => Err(ErrorCode::Forbidden),
         };
-        let id = self.server.connect(index, client.doc, client.member.clone(), verdict);
+        let id = self.server.connect(client.doc, client.member.clone(), verdict);
         let link = self.server.connections.get_mut(&id).expect("just made");
         client.opened(id, now, &mut link.to_server);
         self.say(|| format!("client {index} connects ({id})"));
@@ -329,6 +329,7 @@ impl World {
             }
             1 if client.right == Right::Read && client.forbidden.is_empty() => {
                 client.right = Right::Write;
+                client.could_write = true;
                 Input::Renewed { channel, grant: Grant { access: Access::Write, expires_at: None } }
             }
             2 => Input::Revoked { channel, code: ErrorCode::AuthExpired },
