@@ -82,8 +82,12 @@ impl<P> Core<P> {
         self.compaction.log_bytes = loaded.records.iter().map(|(_, record)| record.update.len()).sum();
         self.compaction.log_records = loaded.records.len();
         self.size = Size { bytes: self.compaction.snapshot_bytes + self.compaction.log_bytes, exact: false };
-        self.epoch = loaded.epoch;
-        self.saving.loaded(loaded.last);
+        if self.epoch == loaded.epoch {
+            self.saving.loaded(loaded.last);
+        } else {
+            self.epoch = loaded.epoch;
+            self.saving.reborn(loaded.last);
+        }
         Ok(Live { replica, exists: stored || !self.saving.is_idle(), whole: None })
     }
 
