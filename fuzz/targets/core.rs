@@ -50,14 +50,18 @@ fn live(choices: &mut Unstructured<'_>, shell: &mut Shell) -> Result<()> {
         let kind = if shell.core.awaits_store() { 0 } else { choices.int_in_range(0..=15)? };
         match kind {
             0 | 1 => answer(choices, shell)?,
-            2 => drop(shell.join(access(choices)?)),
+            2 => {
+                shell.join(access(choices)?);
+            }
             3 => with_reader(choices, shell, Shell::leave)?,
             4..=7 => send_update(choices, shell, story)?,
             8 => {
                 let message = message(choices, shell)?;
                 with_reader(choices, shell, |shell, reader| shell.say(reader, message))?;
             }
-            9 => with_reader(choices, shell, |shell, reader| drop(shell.full.insert(reader)))?,
+            9 => with_reader(choices, shell, |shell, reader| {
+                shell.full.insert(reader);
+            })?,
             10 => with_reader(choices, shell, Shell::drained)?,
             11 => {
                 let access = access(choices)?;

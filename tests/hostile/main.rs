@@ -77,7 +77,8 @@ fn mutated_updates_are_refused_held_merged_or_contained() {
     let mut again = Vec::new();
     for death in &deaths {
         let outcome = server::judge(&worker::updates_of(&death.steps), death.stage).unwrap();
-        println!("seed {}: {:?} in {:?}; a server: {outcome:?}", death.seed, death.end, death.stage);
+        let Death { seed, end, stage, repeats, .. } = death;
+        println!("seed {seed}: {end:?} in {stage:?}, repeats: {repeats}; a server: {outcome:?}");
         if matches!(outcome, Outcome::Again(_)) {
             again.push(death.seed);
         }

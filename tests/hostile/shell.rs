@@ -30,7 +30,9 @@ use syncline::store::StoreError;
 use syncline_protocol::Moment;
 use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
+use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::UpdateLimits;
+use syncline_protocol::update::validate;
 
 /// The bounds of `document::waiting` and `document::saving`, with what one batch may add on top.
 const WAITING_MAX: usize = 256;
@@ -74,6 +76,8 @@ pub(crate) struct Shell {
     effects: Vec<Effect>,
     open: BTreeSet<Ticket>,
     stored: Loaded,
+    /// What was ever on disk.
+    durable: StateVector,
     deleted: bool,
     numbers: u64,
     retired: bool,
@@ -103,6 +107,7 @@ impl Shell {
             effects,
             open: BTreeSet::new(),
             stored: Loaded::default(),
+            durable: StateVector::default(),
             deleted: false,
             numbers: 0,
             retired: false,
@@ -257,6 +262,8 @@ impl Shell {
             return Err(StoreError::Deleted);
         }
         for record in records {
+            let summary = validate(&record.update, &self.settings.update).expect("only what is valid is kept");
+            summary.ranges().iter().for_each(|range| self.durable.advance(range.client, range.end));
             self.stored.last = Seq(self.stored.last.0 + 1);
             self.stored.records.push((self.stored.last, record));
         }
@@ -309,7 +316,11 @@ impl Shell {
             }
             Effect::Change { reader, .. } if self.core.is_whole(reader) => self.push(reader, Lost::Change),
             Effect::Change { reader, .. } => self.handle(Input::Overflowed { reader, lost: Lost::Change }),
-            Effect::Echo { reader, update } => self.push_to_living(reader, Lost::Echo(update)),
+            Effect::Echo { reader, update } => {
+                let summary = validate(&update, &self.settings.update).expect("it was accepted");
+                assert!(summary.structs_known(&self.durable), "{update:?} is called saved and is not");
+                self.push_to_living(reader, Lost::Echo(update));
+            }
             Effect::State { reader, have, answer, parts } => {
                 assert!(!parts.is_empty(), "a state in no parts");
                 self.push_to_living(reader, Lost::State { have, answer });
@@ -378,7 +389,7 @@ impl Shell {
     /// The state as a stranger would get it; `None` when there is no such document.
     pub(crate) fn state(&mut self) -> Option<Bytes> {
         self.last_answer = None;
-        self.ask(Request::State { have: syncline_protocol::state_vector::StateVector::default() });
+        self.ask(Request::State { have: StateVector::default() });
         self.answer_all();
         match self.last_answer.take() {
             Some(Ok(Answer::State { update, .. })) => Some(update),
