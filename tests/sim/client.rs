@@ -152,7 +152,8 @@ impl Client {
 
     /// A clean goodbye.
     pub(crate) fn say_goodbye(&mut self, out: &mut VecDeque<Bytes>) {
-        let entry = self.presence.entries(&[self.id()]).into_iter().map(|entry| awareness::Entry { state: None, ..entry });
+        let entry =
+            self.presence.entries(&[self.id()]).into_iter().map(|entry| awareness::Entry { state: None, ..entry });
         send(out, DocumentMessage::Awareness(entry.collect()));
     }
 

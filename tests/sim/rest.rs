@@ -69,7 +69,10 @@ impl World {
                 return broken(format!("client {index} holds something that it cannot integrate"));
             }
             if !client.unconfirmed.is_empty() {
-                return broken(format!("client {index} was never told that {} updates are saved", client.unconfirmed.len()));
+                return broken(format!(
+                    "client {index} was never told that {} updates are saved",
+                    client.unconfirmed.len()
+                ));
             }
         }
         self.judge_rights()
@@ -94,7 +97,8 @@ impl World {
     fn stored(&self, doc: usize) -> Go<Replica> {
         let Ok(loaded) = self.server.disk.load(doc) else { return broken("deleted at rest") };
         let snapshot = loaded.snapshot.iter().map(|snapshot| snapshot.state.clone());
-        let updates: Vec<Bytes> = snapshot.chain(loaded.records.iter().map(|(_, record)| record.update.clone())).collect();
+        let updates: Vec<Bytes> =
+            snapshot.chain(loaded.records.iter().map(|(_, record)| record.update.clone())).collect();
         load(&updates)
     }
 

@@ -212,7 +212,8 @@ impl Server {
             return Ok(true);
         }
         if let Some(input) = actor.answers.pop_front() {
-            actor.clearing = self.fault == Fault::ClearDirtyAfterAwait && matches!(input, Input::Appended { result: Ok(_), .. });
+            actor.clearing =
+                self.fault == Fault::ClearDirtyAfterAwait && matches!(input, Input::Appended { result: Ok(_), .. });
             actor.core.handle(self.now, input, &mut actor.effects);
             self.finish_batch(id, actor)?;
             actor.clearing = false;

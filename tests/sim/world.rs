@@ -60,7 +60,8 @@ impl World {
         };
         let server = Server::new(docs, limits, fault);
         let named = chance.one_in(2);
-        let clients: Vec<Client> = (0..chance.between(2, 6)).map(|index| new_client(index, docs, named, chance)).collect();
+        let clients: Vec<Client> =
+            (0..chance.between(2, 6)).map(|index| new_client(index, docs, named, chance)).collect();
         let may_delete = chance.one_in(6);
         let mut world = Self {
             chance: chance.clone(),
