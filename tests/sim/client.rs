@@ -229,7 +229,8 @@ impl Client {
     fn confirm(&mut self, update: &Bytes, lagged: bool) {
         if let Some(index) = self.unconfirmed.iter().position(|sent| sent == update) {
             self.confirmed.push(self.unconfirmed.remove(index));
-        } else if lagged {
+        }
+        if lagged {
             let cover = Cover::of(update);
             self.unconfirmed.retain(|sent| !cover.contains(&Cover::of(sent)));
         }

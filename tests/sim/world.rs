@@ -82,6 +82,8 @@ impl World {
         if !self.chance.one_in(3) {
             return;
         }
+        // A tab that starts anew would take edits with it that others were about to build on.
+        self.may_delete = false;
         let relays = self.chance.one_in(2);
         for client in self.clients.iter_mut().filter(|client| client.right == Right::Write) {
             client.tab = Some(client.doc);
