@@ -38,7 +38,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// Everybody may do everything.
     pub(crate) fn dev() -> Self {
-        Self { dev: true, variables: Vec::new(), home: Arc::new(tempfile::tempdir().unwrap()) }.set("LOG__FORMAT", "json")
+        Self { dev: true, variables: Vec::new(), home: Arc::new(tempfile::tempdir().unwrap()) }
+            .set("LOG__FORMAT", "json")
     }
 
     /// Tokens are needed; [`token`] makes them.
@@ -193,10 +194,6 @@ impl Server {
         &self.setup
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.child.id().expect("it was not waited for")
-    }
-
     pub(crate) fn signal(&self, name: &str) {
         self.process.signal(name);
     }
@@ -222,9 +219,20 @@ impl Server {
         self.ended().await
     }
 
+    /// As [`Self::sigterm`]; also gives what clients dial.
+    pub(crate) async fn sigterm_with_address(self) -> (Ended, watch::Sender<String>) {
+        self.signal("TERM");
+        self.ended_with_address().await
+    }
+
     /// Waits for the end.
     pub(crate) async fn ended(self) -> Ended {
         self.process.ended(&self.setup).await
+    }
+
+    /// Waits for the end; also gives what clients dial.
+    pub(crate) async fn ended_with_address(self) -> (Ended, watch::Sender<String>) {
+        (self.process.ended(&self.setup).await, self.address)
     }
 
     /// The parsed body of an answer that must be fine.

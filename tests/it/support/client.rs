@@ -154,7 +154,10 @@ pub(crate) async fn converged(clients: &[&Client]) {
     let equal = |client: &&Client| clients[0].look(|first| client.look(|state| first.pad.equals(&state.pad)));
     let met = async {
         while !clients[1..].iter().all(equal) {
-            futures_util::future::select_all(changes.iter_mut().map(|changes| Box::pin(changes.changed()))).await.0.unwrap();
+            futures_util::future::select_all(changes.iter_mut().map(|changes| Box::pin(changes.changed())))
+                .await
+                .0
+                .unwrap();
         }
     };
     if tokio::time::timeout(PATIENCE, met).await.is_err() {

@@ -97,6 +97,12 @@ impl Pad {
         update
     }
 
+    /// Text at the start that is nobody's note.
+    pub(crate) fn paste(&mut self, words: &str) -> Bytes {
+        let text = self.text.clone();
+        self.change(|txn| text.insert(txn, 0, words))
+    }
+
     fn delete(&mut self, rng: &mut StdRng) -> Bytes {
         let alive: Vec<usize> = (0..self.notes.len()).filter(|&n| self.notes[n].deleted.is_none()).collect();
         let Some(&chosen) = alive.get(rng.random_range(0..alive.len().max(1))) else { return self.write(0) };
@@ -154,8 +160,8 @@ impl Pad {
     /// Equal replicas have the same words, counts, clocks and deletions.
     pub(crate) fn equals(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.doc.transact(), other.doc.transact());
-        let equal = ours.state_vector() == theirs.state_vector()
-            && ours.snapshot().delete_set == theirs.snapshot().delete_set;
+        let equal =
+            ours.state_vector() == theirs.state_vector() && ours.snapshot().delete_set == theirs.snapshot().delete_set;
         drop((ours, theirs));
         equal && self.text() == other.text() && self.counts() == other.counts()
     }

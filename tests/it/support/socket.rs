@@ -68,16 +68,23 @@ impl Socket {
     pub(crate) async fn acknowledged(&mut self, update: &[u8]) -> Result<(), Closed> {
         loop {
             for message in y_websocket::decode(self.next().await?).unwrap() {
-                if matches!(&message, y_websocket::Message::Document(DocumentMessage::Update(heard)) if heard == update) {
+                if matches!(&message, y_websocket::Message::Document(DocumentMessage::Update(heard)) if heard == update)
+                {
                     return Ok(());
                 }
             }
         }
     }
 
-    /// Waits for the server's first words, which show that it let us in.
+    /// Waits for the server's first words about the document, which show that it let us in.
     pub(crate) async fn greeted(&mut self) -> Result<(), Closed> {
-        self.next().await.map(drop)
+        loop {
+            let frame = self.next().await?;
+            let messages = y_websocket::decode(frame).unwrap();
+            if messages.iter().any(|message| matches!(message, y_websocket::Message::Document(_))) {
+                return Ok(());
+            }
+        }
     }
 }
 
