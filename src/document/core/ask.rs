@@ -34,7 +34,7 @@ impl<P> Core<P> {
                 effects.push(Effect::Revive);
             }
             (Phase::Closed { .. }, Request::Flush) => answer(effects, ticket, Ok(Answer::Done)),
-            (Phase::Closed { code, message }, _) => {
+            (Phase::Closed { code, message, .. }, _) => {
                 answer(effects, ticket, Err(Refusal::new(*code, message.clone())));
             }
             (Phase::Loading { .. } | Phase::Deleting { .. }, _) => {
@@ -53,7 +53,7 @@ impl<P> Core<P> {
             }
             Request::Create { template, member } => self.create(now, ticket, template, member, effects),
             Request::Presence => answer(effects, ticket, Ok(Answer::Presence(self.present()))),
-            Request::Delete => self.delete(ticket, effects),
+            Request::Delete => self.delete(now, ticket, effects),
             Request::Flush => self.acknowledge_with(Some(Ack::Ticket { ticket, purpose: Purpose::Flush }), effects),
         }
     }
@@ -104,8 +104,8 @@ impl<P> Core<P> {
         self.readers.iter().map(line).collect()
     }
 
-    fn delete(&mut self, ticket: Ticket, effects: &mut Vec<Effect>) {
-        match std::mem::replace(&mut self.phase, Phase::Closed { code: ErrorCode::NotFound, message: String::new() }) {
+    fn delete(&mut self, now: Now, ticket: Ticket, effects: &mut Vec<Effect>) {
+        match std::mem::replace(&mut self.phase, gone(now)) {
             Phase::Live(live) if live.exists => {
                 self.phase = Phase::Deleting { asked: ticket, live };
                 effects.push(Effect::Delete);
@@ -118,8 +118,7 @@ impl<P> Core<P> {
     }
 
     pub(super) fn erased(&mut self, now: Now, result: Result<bool, StoreError>, effects: &mut Vec<Effect>) {
-        let gone = Phase::Closed { code: ErrorCode::NotFound, message: DELETED.to_owned() };
-        let (ticket, live) = match std::mem::replace(&mut self.phase, gone) {
+        let (ticket, live) = match std::mem::replace(&mut self.phase, gone(now)) {
             Phase::Deleting { asked, live } => (asked, live),
             other => {
                 self.phase = other;
@@ -140,6 +139,10 @@ impl<P> Core<P> {
 }
 
 const DELETED: &str = "the document was deleted";
+
+fn gone(now: Now) -> Phase {
+    Phase::Closed { code: ErrorCode::NotFound, message: DELETED.to_owned(), since: now.moment }
+}
 
 fn no_such_document() -> Refusal {
     Refusal::new(ErrorCode::NotFound, "there is no such document")

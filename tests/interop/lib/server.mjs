@@ -12,8 +12,8 @@ import { SECRET } from './token.mjs'
 
 export const BIN = process.env.SYNCLINE_BIN ?? fileURLToPath(new URL('../../../target/debug/syncline', import.meta.url))
 
-// The server takes every SYNCLINE_… variable for a setting, and refuses those that it does not know.
-const { SYNCLINE_BIN: _, ...inherited } = process.env
+// The server refuses settings that it does not know, and this process has some of its own.
+const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SYNCLINE_')))
 
 const START_MS = 20_000
 const LOG_LINES_MAX = 200
