@@ -4,5 +4,6 @@ mod auth;
 mod cli;
 mod config;
 mod conformance;
+mod docs_match;
 mod errors;
 mod store_damage;
