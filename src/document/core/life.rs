@@ -134,6 +134,7 @@ impl<P> Core<P> {
         self.batch.awareness.extend(self.awareness.expire(now.moment));
         let dropped = self.waiting.expire(now.moment);
         self.ask_again(now, dropped, effects);
+        self.ask_after_pause(now, effects);
         let idle_over = self.idle_since.is_some_and(|since| now.moment >= since.after(self.idle_time()));
         if idle_over && !self.retiring {
             self.retire(now, effects);

@@ -153,17 +153,30 @@ impl<P> Core<P> {
 
     /// Asks writers whose updates were dropped for everything that we lack.
     pub(super) fn ask_again(&mut self, now: Now, writers: Vec<ReaderId>, effects: &mut Vec<Effect>) {
-        let Phase::Live(live) = &self.phase else { return };
-        let mut state_vector = None;
-        for id in writers {
+        for writer in writers {
             effects.push(Effect::Count(Event::WaitingDropped));
-            let Some(reader) = self.readers.get_mut(&id) else { continue };
-            if reader.asked_at.is_some_and(|at| now.moment.since(at) < PAUSE) {
-                continue;
-            }
-            reader.asked_at = Some(now.moment);
-            let state_vector = state_vector.get_or_insert_with(|| live.replica.clocks().encode()).clone();
-            effects.push(Effect::Step1 { reader: id, state_vector });
+            self.ask_for_rest(now, writer, effects);
+        }
+    }
+
+    /// Not more often than every [`PAUSE`]; what is dropped in between is asked for when the pause is over.
+    fn ask_for_rest(&mut self, now: Now, writer: ReaderId, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &self.phase else { return };
+        let Some(reader) = self.readers.get_mut(&writer) else { return };
+        let allowed = reader.asked_at.map_or(now.moment, |at| at.after(PAUSE));
+        if now.moment < allowed {
+            self.ask_later.insert(writer, allowed);
+            return;
+        }
+        reader.asked_at = Some(now.moment);
+        effects.push(Effect::Step1 { reader: writer, state_vector: live.replica.clocks().encode() });
+    }
+
+    pub(super) fn ask_after_pause(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due = self.ask_later.iter().filter(|&(_, &at)| at <= now.moment).map(|(&writer, _)| writer);
+        for writer in due.collect::<Vec<_>>() {
+            self.ask_later.remove(&writer);
+            self.ask_for_rest(now, writer, effects);
         }
     }
 
