@@ -22,6 +22,7 @@ mod presence;
 mod rest;
 mod server;
 mod store;
+mod stories;
 mod world;
 
 use std::panic::AssertUnwindSafe;

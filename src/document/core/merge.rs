@@ -193,8 +193,11 @@ impl<P> Core<P> {
     }
 
     fn retry(&mut self, now: Now, held: Held, effects: &mut Vec<Effect>) {
-        if !self.readers.contains_key(&held.from) {
-            return;
+        let Some(reader) = self.readers.get(&held.from) else { return };
+        if reader.access == Access::Read {
+            // Its rights changed meanwhile: judged as if it came now.
+            let source = Source::Reader { reader: held.from, sent: held.sent };
+            return self.update(now, source, held.update, effects);
         }
         let Phase::Live(live) = &self.phase else {
             // A reload came in between; it waits on. What fits now fitted before.
