@@ -119,7 +119,8 @@ impl<P> Core<P> {
                 None => self.acknowledge(&source, effects),
             },
             Ok((ready, Some(rest))) => {
-                if let Some(ready) = ready {
+                // A request cannot wait for the rest, so none of it is merged.
+                if let Some(ready) = ready.filter(|_| source.reader().is_some()) {
                     self.merge_silently(now, &source, ready, effects);
                 }
                 self.hold(now, source, rest, effects);
