@@ -341,9 +341,9 @@ impl<P> Core<P> {
 
     fn release_since(&mut self, id: ReaderId, since: Vec<(u64, u32)>, effects: &mut Vec<Effect>) {
         let live = match &mut self.phase {
-            Phase::Live(live) => live,
+            Phase::Live(live) | Phase::Deleting { live, .. } => live,
             Phase::Loading { due, .. } => return due.push(Ack::Since { reader: id, since }),
-            Phase::Deleting { .. } | Phase::Closed { .. } => return,
+            Phase::Closed { .. } => return,
         };
         let have = lowered(live.replica.clocks(), &since);
         let Some(reader) = self.readers.get(&id) else { return };
