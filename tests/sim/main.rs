@@ -18,6 +18,7 @@ mod chance;
 mod client;
 mod connection;
 mod edits;
+mod phases;
 mod presence;
 mod rest;
 mod server;
