@@ -63,13 +63,13 @@ fn expected(phase: Phase, input: &Input<()>) -> Then {
             Input::Overflowed { .. } => Does(&["Count"]),
             Input::Rights { .. } | Input::Leave { .. } | Input::Drained { .. } | Input::Tick => Does(&[]),
             Input::Loaded(_) | Input::Appended { .. } | Input::Compacted(_) | Input::Erased(_) => Does(&[]),
-            Input::Revived(_) => Does(&["Load"]),
+            Input::Revived(_) => Does(&[]),
         },
         Phase::Deleting => match input {
             Input::Erased(_) => Does(&["Answer", "End", "Retire"]),
             Input::Overflowed { .. } => Does(&["Count"]),
             Input::Loaded(_) | Input::Appended { .. } | Input::Compacted(_) => Does(&[]),
-            Input::Revived(_) => Does(&["Load"]),
+            Input::Revived(_) => Does(&[]),
             Input::Join { .. } | Input::Rights { .. } | Input::Leave { .. } | Input::Message { .. } => Waits,
             Input::Ask { .. } | Input::Drained { .. } | Input::Tick => Waits,
         },
@@ -79,7 +79,7 @@ fn expected(phase: Phase, input: &Input<()>) -> Then {
             Input::Message { .. } | Input::Rights { .. } | Input::Leave { .. } | Input::Drained { .. } => Does(&[]),
             Input::Overflowed { .. } | Input::Tick => Does(&[]),
             Input::Loaded(_) | Input::Appended { .. } | Input::Compacted(_) | Input::Erased(_) => Does(&[]),
-            Input::Revived(_) => Does(&["Load"]),
+            Input::Revived(_) => Does(&[]),
         },
     }
 }

@@ -295,11 +295,12 @@ impl<P> Core<P> {
 
     fn has_room(&mut self, bytes: usize) -> bool {
         let max = self.settings.doc_bytes_max;
-        if self.size.bytes + bytes > max && !self.size.exact {
-            if let Phase::Live(live) = &self.phase {
-                let size = live.replica.diff(&StateVector::default()).map(|state| state.len());
-                self.size = Size { bytes: size.unwrap_or(usize::MAX - max), exact: true };
-            }
+        if self.size.bytes + bytes > max
+            && !self.size.exact
+            && let Phase::Live(live) = &self.phase
+        {
+            let size = live.replica.diff(&StateVector::default()).map(|state| state.len());
+            self.size = Size { bytes: size.unwrap_or(usize::MAX - max), exact: true };
         }
         self.size.bytes + bytes <= max
     }

@@ -148,10 +148,10 @@ impl<P> Core<P> {
             effects.push(Effect::State { reader: id, have, answer, parts });
             effects.push(Effect::Count(Event::CaughtUp));
         }
-        if std::mem::take(&mut reader.awareness_behind) {
-            if let Some(entries) = self.awareness.encode_all() {
-                effects.push(Effect::Awareness { reader: id, entries });
-            }
+        if std::mem::take(&mut reader.awareness_behind)
+            && let Some(entries) = self.awareness.encode_all()
+        {
+            effects.push(Effect::Awareness { reader: id, entries });
         }
     }
 }
