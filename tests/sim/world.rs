@@ -243,12 +243,12 @@ impl World {
                 client.hear(frame, link.lagged, now, &mut link.to_server)?;
             }
         }
-        if link.to_client.is_empty() {
-            if let Some(code) = link.closed {
-                link.client_gone = true;
-                self.closed(index, code);
-                return Ok(true);
-            }
+        if link.to_client.is_empty()
+            && let Some(code) = link.closed
+        {
+            link.client_gone = true;
+            self.closed(index, code);
+            return Ok(true);
         }
         Ok(busy)
     }
@@ -345,7 +345,7 @@ impl World {
         let doc = self.chance.below(self.docs);
         let writer = edits::new_doc(&mut self.chance);
         let update = edits::edit(&writer, &mut self.chance).unwrap_or_else(|| Bytes::from_static(&[0, 0]));
-        let template = self.chance.one_in(2).then(|| update.clone()).unwrap_or_else(|| Bytes::from_static(&[0, 0]));
+        let template = if self.chance.one_in(2) { update.clone() } else { Bytes::from_static(&[0, 0]) };
         let kind = self.chance.below(if self.may_delete { 8 } else { 6 });
         let (request, update) = match kind {
             0 | 1 => (Request::Update { update: update.clone(), member: None }, Some(update)),

@@ -121,7 +121,8 @@ impl<P> Core<P> {
                 None => self.acknowledge(&source, effects),
             },
             Ok((ready, Some(rest))) => {
-                if let Some(ready) = ready {
+                // A request cannot wait for the rest, so none of it is merged.
+                if let Some(ready) = ready.filter(|_| source.reader().is_some()) {
                     self.merge_silently(now, &source, ready, effects);
                 }
                 self.hold(now, source, rest, effects);
@@ -155,17 +156,30 @@ impl<P> Core<P> {
 
     /// Asks writers whose updates were dropped for everything that we lack.
     pub(super) fn ask_again(&mut self, now: Now, writers: Vec<ReaderId>, effects: &mut Vec<Effect>) {
-        let Phase::Live(live) = &self.phase else { return };
-        let mut state_vector = None;
-        for id in writers {
+        for writer in writers {
             effects.push(Effect::Count(Event::WaitingDropped));
-            let Some(reader) = self.readers.get_mut(&id) else { continue };
-            if reader.asked_at.is_some_and(|at| now.moment.since(at) < PAUSE) {
-                continue;
-            }
-            reader.asked_at = Some(now.moment);
-            let state_vector = state_vector.get_or_insert_with(|| live.replica.clocks().encode()).clone();
-            effects.push(Effect::Step1 { reader: id, state_vector });
+            self.ask_for_rest(now, writer, effects);
+        }
+    }
+
+    /// Not more often than every [`PAUSE`]; what is dropped in between is asked for when the pause is over.
+    fn ask_for_rest(&mut self, now: Now, writer: ReaderId, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &self.phase else { return };
+        let Some(reader) = self.readers.get_mut(&writer) else { return };
+        let allowed = reader.asked_at.map_or(now.moment, |at| at.after(PAUSE));
+        if now.moment < allowed {
+            self.ask_later.insert(writer, allowed);
+            return;
+        }
+        reader.asked_at = Some(now.moment);
+        effects.push(Effect::Step1 { reader: writer, state_vector: live.replica.clocks().encode() });
+    }
+
+    pub(super) fn ask_after_pause(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due = self.ask_later.iter().filter(|&(_, &at)| at <= now.moment).map(|(&writer, _)| writer);
+        for writer in due.collect::<Vec<_>>() {
+            self.ask_later.remove(&writer);
+            self.ask_for_rest(now, writer, effects);
         }
     }
 
@@ -182,8 +196,11 @@ impl<P> Core<P> {
     }
 
     fn retry(&mut self, now: Now, held: Held, effects: &mut Vec<Effect>) {
-        if !self.readers.contains_key(&held.from) {
-            return;
+        let Some(reader) = self.readers.get(&held.from) else { return };
+        if reader.access == Access::Read {
+            // Its rights changed meanwhile: judged as if it came now.
+            let source = Source::Reader { reader: held.from, sent: held.sent };
+            return self.update(now, source, held.update, effects);
         }
         let Phase::Live(live) = &self.phase else {
             // A reload came in between; it waits on. What fits now fitted before.
@@ -326,9 +343,9 @@ impl<P> Core<P> {
 
     fn release_since(&mut self, id: ReaderId, since: Vec<(u64, u32)>, effects: &mut Vec<Effect>) {
         let live = match &mut self.phase {
-            Phase::Live(live) => live,
+            Phase::Live(live) | Phase::Deleting { live, .. } => live,
             Phase::Loading { due, .. } => return due.push(Ack::Since { reader: id, since }),
-            Phase::Deleting { .. } | Phase::Closed { .. } => return,
+            Phase::Closed { .. } => return,
         };
         let have = lowered(live.replica.clocks(), &since);
         let Some(reader) = self.readers.get(&id) else { return };

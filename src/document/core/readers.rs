@@ -52,6 +52,7 @@ impl<P> Core<P> {
 
     pub(super) fn leave(&mut self, reader: ReaderId) {
         self.ended.remove(&reader);
+        self.ask_later.remove(&reader);
         if self.readers.remove(&reader).is_some() {
             self.batch.awareness.extend(self.awareness.leave(reader));
             self.saving.leave(reader);
@@ -62,6 +63,7 @@ impl<P> Core<P> {
         if let Some(reader) = self.readers.remove(&id) {
             self.batch.awareness.extend(self.awareness.leave(id));
             self.saving.leave(id);
+            self.ask_later.remove(&id);
             self.ended.insert(id, reader.port);
             effects.push(Effect::End { reader: id, code });
         }
