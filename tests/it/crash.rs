@@ -99,6 +99,19 @@ async fn a_crash_at_any_moment_loses_nothing_that_was_acknowledged() {
     assert_eq!(quarantined(&setup.data_dir()), "", "an innocent update was quarantined");
 }
 
+#[test]
+fn a_lost_edit_would_be_noticed() {
+    let (mut writer, mut rng) = (Pad::new(7), StdRng::seed_from_u64(1));
+    let updates: Vec<Bytes> = (0..40).map(|_| writer.edit(&mut rng)).collect();
+    updates.iter().for_each(|update| writer.acknowledge(update));
+    let all = Pad::of(&updates.iter().map(Bytes::as_ref).collect::<Vec<_>>());
+    assert_eq!(writer.lost_in(&all), Vec::<String>::new());
+    for kept in 0..updates.len() {
+        let most = Pad::of(&updates[..kept].iter().map(Bytes::as_ref).collect::<Vec<_>>());
+        assert_ne!(writer.lost_in(&most), Vec::<String>::new(), "only {kept} of {} were kept", updates.len());
+    }
+}
+
 /// Says how to see a failure again.
 struct Replay {
     seed: u64,

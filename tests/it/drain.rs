@@ -160,7 +160,7 @@ async fn a_client_that_reads_nothing_does_not_hold_it_up() {
     let mut hung_up = server.ws("doc", None).await;
     hung_up.greeted().await.unwrap();
     // More than sockets buffer, so that the server's writer waits for the deaf one.
-    for _ in 0..24 {
+    for _ in 0..60 {
         author.change(|pad| pad.paste(&"long ".repeat(100_000)));
     }
     author.settled().await;
