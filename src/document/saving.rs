@@ -114,6 +114,12 @@ impl Saving {
         self.saved = self.saved.max(saved);
     }
 
+    /// As [`Self::loaded`], for a document that lives anew: its log starts again. Numbers of appends go on, so that an
+    /// answer which belongs to the former life is not taken for one to this.
+    pub fn reborn(&mut self, saved: Seq) {
+        self.saved = saved;
+    }
+
     /// Adds a change, and who waits for it.
     pub fn add(&mut self, record: Record, ack: Option<Ack>) {
         self.queue.bytes += record.update.len();

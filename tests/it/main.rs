@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 mod docs;
 mod drain;
+mod docs_match;
 mod errors;
 mod limits;
 mod poison;

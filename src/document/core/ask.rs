@@ -10,6 +10,7 @@ use crate::document::request::Member;
 use crate::document::request::Present;
 use crate::document::request::Refusal;
 use crate::document::request::Request;
+use crate::document::request::Revision;
 use crate::document::saving::Ack;
 use crate::document::saving::Purpose;
 use crate::store::StoreError;
@@ -34,7 +35,7 @@ impl<P> Core<P> {
                 effects.push(Effect::Revive);
             }
             (Phase::Closed { .. }, Request::Flush) => answer(effects, ticket, Ok(Answer::Done)),
-            (Phase::Closed { code, message }, _) => {
+            (Phase::Closed { code, message, .. }, _) => {
                 answer(effects, ticket, Err(Refusal::new(*code, message.clone())));
             }
             (Phase::Loading { .. } | Phase::Deleting { .. }, _) => {
@@ -53,7 +54,7 @@ impl<P> Core<P> {
             }
             Request::Create { template, member } => self.create(now, ticket, template, member, effects),
             Request::Presence => answer(effects, ticket, Ok(Answer::Presence(self.present()))),
-            Request::Delete => self.delete(ticket, effects),
+            Request::Delete => self.delete(now, ticket, effects),
             Request::Flush => self.acknowledge_with(Some(Ack::Ticket { ticket, purpose: Purpose::Flush }), effects),
         }
     }
@@ -64,7 +65,7 @@ impl<P> Core<P> {
             return answer(effects, ticket, Err(no_such_document()));
         }
         match live.replica.diff(have) {
-            Ok(update) => answer(effects, ticket, Ok(Answer::State { update, revision: self.saving.saved() })),
+            Ok(update) => answer(effects, ticket, Ok(Answer::State { update, revision: self.revision() })),
             Err(_) => {
                 let refusal = Refusal::new(ErrorCode::ChannelError, "the document cannot be encoded");
                 answer(effects, ticket, Err(refusal));
@@ -83,7 +84,7 @@ impl<P> Core<P> {
     ) {
         let Phase::Live(live) = &mut self.phase else { return };
         if live.exists {
-            let revision = self.saving.saved();
+            let revision = self.revision();
             return answer(effects, ticket, Ok(Answer::Created { created: false, revision }));
         }
         if template.as_ref() == EMPTY_UPDATE {
@@ -95,6 +96,10 @@ impl<P> Core<P> {
         self.update(now, Source::Ticket { ticket, member, purpose: Purpose::Create }, template, effects);
     }
 
+    pub(super) fn revision(&self) -> Revision {
+        Revision { epoch: self.epoch, seq: self.saving.saved(), settled: self.saving.is_idle() }
+    }
+
     fn present(&self) -> Vec<Present> {
         let line = |(&id, reader): (&ReaderId, &Reader<P>)| Present {
             member: reader.member.clone(),
@@ -104,8 +109,8 @@ impl<P> Core<P> {
         self.readers.iter().map(line).collect()
     }
 
-    fn delete(&mut self, ticket: Ticket, effects: &mut Vec<Effect>) {
-        match std::mem::replace(&mut self.phase, Phase::Closed { code: ErrorCode::NotFound, message: String::new() }) {
+    fn delete(&mut self, now: Now, ticket: Ticket, effects: &mut Vec<Effect>) {
+        match std::mem::replace(&mut self.phase, gone(now)) {
             Phase::Live(live) if live.exists => {
                 self.phase = Phase::Deleting { asked: ticket, live };
                 effects.push(Effect::Delete);
@@ -118,8 +123,7 @@ impl<P> Core<P> {
     }
 
     pub(super) fn erased(&mut self, now: Now, result: Result<bool, StoreError>, effects: &mut Vec<Effect>) {
-        let gone = Phase::Closed { code: ErrorCode::NotFound, message: DELETED.to_owned() };
-        let (ticket, live) = match std::mem::replace(&mut self.phase, gone) {
+        let (ticket, live) = match std::mem::replace(&mut self.phase, gone(now)) {
             Phase::Deleting { asked, live } => (asked, live),
             other => {
                 self.phase = other;
@@ -140,6 +144,10 @@ impl<P> Core<P> {
 }
 
 const DELETED: &str = "the document was deleted";
+
+fn gone(now: Now) -> Phase {
+    Phase::Closed { code: ErrorCode::NotFound, message: DELETED.to_owned(), since: now.moment }
+}
 
 fn no_such_document() -> Refusal {
     Refusal::new(ErrorCode::NotFound, "there is no such document")

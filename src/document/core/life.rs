@@ -38,7 +38,7 @@ const COMPACT_RECORDS: usize = 10_000;
 /// Log bytes worth a snapshot when the document leaves memory: the next visitor loads faster.
 const COMPACT_ON_RETIRE_BYTES: usize = 64 << 10;
 /// A document that cannot be used does not linger: the next visitor may find the store repaired.
-const CLOSED_IDLE: Duration = Duration::from_secs(1);
+pub(super) const CLOSED_IDLE: Duration = Duration::from_secs(1);
 
 impl<P> Core<P> {
     pub(super) fn loaded(&mut self, now: Now, result: Result<Loaded, StoreError>, effects: &mut Vec<Effect>) {
@@ -47,6 +47,7 @@ impl<P> Core<P> {
         match result.map_err(Refusal::from).and_then(|loaded| self.rebuild(&loaded)) {
             Ok(live) => {
                 self.phase = Phase::Live(live);
+                self.greet_newcomers(effects);
                 if let Some(Creation { ticket, template, member }) = then {
                     self.create(now, ticket, template, member, effects);
                 }
@@ -81,8 +82,12 @@ impl<P> Core<P> {
         self.compaction.log_bytes = loaded.records.iter().map(|(_, record)| record.update.len()).sum();
         self.compaction.log_records = loaded.records.len();
         self.size = Size { bytes: self.compaction.snapshot_bytes + self.compaction.log_bytes, exact: false };
-        self.epoch = loaded.epoch;
-        self.saving.loaded(loaded.last);
+        if self.epoch == loaded.epoch {
+            self.saving.loaded(loaded.last);
+        } else {
+            self.epoch = loaded.epoch;
+            self.saving.reborn(loaded.last);
+        }
         Ok(Live { replica, exists: stored || !self.saving.is_idle(), whole: None })
     }
 
@@ -108,11 +113,11 @@ impl<P> Core<P> {
             self.end(reader, refusal.code, effects);
         }
         self.batch.applied.clear();
-        self.phase = Phase::Closed { code: refusal.code, message: refusal.message.to_string() };
+        self.phase = closed(now, refusal);
         self.retire(now, effects);
     }
 
-    pub(super) fn revived(&mut self, result: Result<Epoch, StoreError>, effects: &mut Vec<Effect>) {
+    pub(super) fn revived(&mut self, now: Now, result: Result<Epoch, StoreError>, effects: &mut Vec<Effect>) {
         match result {
             Ok(_) => effects.push(Effect::Load),
             Err(error) => {
@@ -120,7 +125,7 @@ impl<P> Core<P> {
                 if let Phase::Loading { then: Some(creation), .. } = &self.phase {
                     effects.push(Effect::Answer { ticket: creation.ticket, result: Err(refusal.clone()) });
                 }
-                self.phase = Phase::Closed { code: refusal.code, message: refusal.message.to_string() };
+                self.phase = closed(now, &refusal);
             }
         }
     }
@@ -197,6 +202,10 @@ impl<P> Core<P> {
     }
 }
 
+fn closed(now: Now, refusal: &Refusal) -> Phase {
+    Phase::Closed { code: refusal.code, message: refusal.message.to_string(), since: now.moment }
+}
+
 impl Live {
     /// The messages that bring a reader from `have` to the whole; the last one is a step 2 if it `asked`. The state of
     /// newcomers is made once and shared.
@@ -210,10 +219,8 @@ impl Live {
         let pieces = if update.len() > PART_BYTES { parts(&update, have, PART_BYTES).ok() } else { None };
         let mut messages: Vec<ServerMessage> =
             pieces.unwrap_or_else(|| vec![update]).into_iter().map(ServerMessage::Update).collect();
-        if asked {
-            if let Some(ServerMessage::Update(last)) = messages.pop() {
-                messages.push(ServerMessage::SyncStep2(last));
-            }
+        if asked && let Some(ServerMessage::Update(last)) = messages.pop() {
+            messages.push(ServerMessage::SyncStep2(last));
         }
         let messages: Arc<[ServerMessage]> = messages.into();
         if newcomer {

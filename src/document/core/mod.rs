@@ -122,6 +122,7 @@ enum Phase {
     Closed {
         code: ErrorCode,
         message: String,
+        since: Moment,
     },
 }
 
@@ -300,7 +301,7 @@ impl<P> Core<P> {
                     awareness_behind: false,
                     asked_at: None,
                 };
-                self.join(reader, joining, effects);
+                self.join(now, reader, joining, effects);
             }
             Input::Rights { reader, access } => {
                 if let Some(reader) = self.readers.get_mut(&reader) {
@@ -313,7 +314,7 @@ impl<P> Core<P> {
             Input::Appended { batch, result } => self.appended(now, batch, &result, effects),
             Input::Compacted(result) => self.compacted(now, &result),
             Input::Erased(result) => self.erased(now, result, effects),
-            Input::Revived(result) => self.revived(result, effects),
+            Input::Revived(result) => self.revived(now, result, effects),
             Input::Overflowed { reader, lost } => self.overflowed(reader, lost, effects),
             Input::Drained { reader } => self.drained(now, reader, effects),
             Input::Tick => self.tick(now, effects),

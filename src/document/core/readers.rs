@@ -17,23 +17,36 @@ use super::Phase;
 use super::Reader;
 use super::ReaderId;
 use super::Sync;
+use super::life::CLOSED_IDLE;
 use super::merge::Source;
 use super::merge::starts_of;
 
 impl<P> Core<P> {
-    pub(super) fn join(&mut self, id: ReaderId, reader: Reader<P>, effects: &mut Vec<Effect>) {
+    pub(super) fn join(&mut self, now: Now, id: ReaderId, reader: Reader<P>, effects: &mut Vec<Effect>) {
         self.idle_since = None;
         self.retiring = false;
         self.readers.insert(id, reader);
         match &self.phase {
-            Phase::Live(live) => {
-                effects.push(Effect::Step1 { reader: id, state_vector: live.replica.clocks().encode() });
-                if let Some(entries) = self.awareness.encode_all() {
-                    effects.push(Effect::Awareness { reader: id, entries });
-                }
-            }
+            Phase::Live(_) => self.greet(id, effects),
+            // Clients that redial would keep a closed document in memory for ever, so one of them pays for another try.
+            Phase::Closed { since, .. } if now.moment.since(*since) >= CLOSED_IDLE => self.reload(effects),
             Phase::Closed { code, .. } => self.end(id, *code, effects),
             Phase::Loading { .. } | Phase::Deleting { .. } => {}
+        }
+    }
+
+    fn greet(&self, id: ReaderId, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &self.phase else { return };
+        effects.push(Effect::Step1 { reader: id, state_vector: live.replica.clocks().encode() });
+        if let Some(entries) = self.awareness.encode_all() {
+            effects.push(Effect::Awareness { reader: id, entries });
+        }
+    }
+
+    /// To those who came before the content did.
+    pub(super) fn greet_newcomers(&self, effects: &mut Vec<Effect>) {
+        for (&id, _) in self.readers.iter().filter(|(_, reader)| matches!(reader.sync, Sync::Greeted)) {
+            self.greet(id, effects);
         }
     }
 
@@ -101,13 +114,12 @@ impl<P> Core<P> {
     }
 
     pub(super) fn overflowed(&mut self, id: ReaderId, lost: Lost, effects: &mut Vec<Effect>) {
+        // From here on the reader is passed over, so whatever was lost, it lacks what is still to be sent of this batch too.
+        let before: Vec<(u64, u32)> = self.batch.before.iter().map(|(&id, &clock)| (id, clock)).collect();
         let missing = self.clocks().and_then(|clocks| match &lost {
-            Lost::Change => {
-                let before: Vec<(u64, u32)> = self.batch.before.iter().map(|(&id, &clock)| (id, clock)).collect();
-                Some((lowered(clocks, &before), false))
-            }
-            Lost::Echo(update) => Some((lowered(clocks, &starts_of(update)), false)),
-            Lost::State { have, answer } => Some((have.clone(), *answer)),
+            Lost::Change => Some((lowered(clocks, &before), false)),
+            Lost::Echo(update) => Some((lowered(&lowered(clocks, &before), &starts_of(update)), false)),
+            Lost::State { have, answer } => Some((lowered(have, &before), *answer)),
             Lost::Awareness => None,
         });
         let Some(reader) = self.readers.get_mut(&id) else { return };
@@ -134,10 +146,10 @@ impl<P> Core<P> {
             effects.push(Effect::State { reader: id, have, answer, parts });
             effects.push(Effect::Count(Event::CaughtUp));
         }
-        if std::mem::take(&mut reader.awareness_behind) {
-            if let Some(entries) = self.awareness.encode_all() {
-                effects.push(Effect::Awareness { reader: id, entries });
-            }
+        if std::mem::take(&mut reader.awareness_behind)
+            && let Some(entries) = self.awareness.encode_all()
+        {
+            effects.push(Effect::Awareness { reader: id, entries });
         }
     }
 }

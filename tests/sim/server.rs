@@ -1,0 +1,446 @@
+//! The server without a runtime: the real `Core`, `Outbox`, `Session` and `compact::build`, and around them the directory,
+//! the actor's loop and the socket loop as `hub`, `document::actor` and `http::ws` have them, step by step.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use syncline::clock::Now;
+use syncline::document::actor::Port;
+use syncline::document::core::Core;
+use syncline::document::core::CoreSettings;
+use syncline::document::core::Effect;
+use syncline::document::core::Event;
+use syncline::document::core::Guards;
+use syncline::document::core::Input;
+use syncline::document::core::Lost;
+use syncline::document::core::ReaderId;
+use syncline::document::core::Ticket;
+use syncline::document::request::Answer;
+use syncline::document::request::Member;
+use syncline::document::request::Refusal;
+use syncline::document::request::Request;
+use syncline::name::DocName;
+use syncline::outbox::Budget;
+use syncline::outbox::OutboxLimits;
+use syncline_protocol::channel::Access;
+use syncline_protocol::channel::DocumentMessage;
+use syncline_protocol::channel::ServerMessage;
+use syncline_protocol::y_websocket;
+
+use crate::calls::Call;
+use crate::calls::Work;
+use crate::chance::Chance;
+use crate::connection::Connection;
+use crate::store::Cover;
+use crate::store::Disk;
+
+/// A mistake of the shell that the laws must notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// The store's answer is not awaited.
+    AckBeforeDurable,
+    /// What does not fit an outbox is forgotten.
+    DropOnFullQueue,
+    /// A newcomer gets a second actor while the first has something to save.
+    TwoActors,
+    /// When an append completes, everything queued by then counts as saved.
+    ClearDirtyAfterAwait,
+}
+
+/// Why a history ends early.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The process dies here.
+    Crash,
+    /// A law is broken.
+    Broken(String),
+}
+
+pub(crate) type Go<T = ()> = Result<T, Stop>;
+
+pub(crate) fn broken<T>(why: impl Into<String>) -> Go<T> {
+    Err(Stop::Broken(why.into()))
+}
+
+/// Bounds and settings of one history.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) inbox: usize,
+    pub(crate) batch: usize,
+    pub(crate) outbox: OutboxLimits,
+    pub(crate) core: CoreSettings,
+}
+
+/// What may be in a document's inbox.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Join { reader: ReaderId, access: Access, member: Option<Member>, port: Port },
+    Rights { reader: ReaderId, access: Access },
+    Leave { reader: ReaderId },
+    Message { reader: ReaderId, message: DocumentMessage },
+    Drained { reader: ReaderId },
+    Ask { ticket: Ticket, request: Request },
+}
+
+/// One actor.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    pub(crate) doc: usize,
+    pub(crate) core: Core<Port>,
+    pub(crate) inbox: VecDeque<Mail>,
+    /// Senders that wait for room in the inbox, in their order.
+    pub(crate) blocked: VecDeque<Mail>,
+    /// The rest of a batch that the store interrupted.
+    rest: VecDeque<Mail>,
+    pub(crate) answers: VecDeque<Input<Port>>,
+    effects: Vec<Effect>,
+    /// Connections and requests that hold this document.
+    pub(crate) holders: usize,
+    /// What waits for an answer, with the update that the answer speaks of.
+    pub(crate) asked: BTreeMap<Ticket, Option<Bytes>>,
+    clearing: bool,
+    retired: bool,
+}
+
+impl Actor {
+    pub(crate) fn send(&mut self, mail: Mail, inbox_max: usize) {
+        if self.inbox.len() < inbox_max && self.blocked.is_empty() {
+            self.inbox.push_back(mail);
+        } else {
+            self.blocked.push_back(mail);
+        }
+    }
+}
+
+/// Everything that dies in a crash, and the disk, which does not.
+pub(crate) struct Server {
+    pub(crate) now: Now,
+    pub(crate) limits: Limits,
+    pub(crate) fault: Fault,
+    pub(crate) disk: Disk,
+    pub(crate) directory: Vec<Option<u64>>,
+    pub(crate) actors: BTreeMap<u64, Actor>,
+    pub(crate) connections: BTreeMap<u64, Connection>,
+    pub(crate) calls: Vec<Call>,
+    /// What somebody was told is saved, document by document.
+    pub(crate) promised: Vec<Cover>,
+    /// Effects until the process dies.
+    pub(crate) fuse: Option<usize>,
+    pub(crate) budget: Arc<Budget>,
+    /// Whether an update was ever dropped because it waited too long.
+    pub(crate) waiting_dropped: bool,
+    next: u64,
+}
+
+impl Server {
+    pub(crate) fn new(docs: usize, limits: Limits, fault: Fault) -> Self {
+        Self {
+            now: Now { wall_ms: 1_700_000_000_000, ..Now::default() },
+            limits,
+            fault,
+            disk: Disk::new(docs),
+            directory: vec![None; docs],
+            actors: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            calls: Vec::new(),
+            promised: vec![Cover::default(); docs],
+            fuse: None,
+            budget: Budget::new(1 << 20),
+            waiting_dropped: false,
+            next: 0,
+        }
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// The document's actor, a new one if there is none.
+    pub(crate) fn actor_of(&mut self, doc: usize) -> u64 {
+        let two = |actor: &Actor| self.fault == Fault::TwoActors && actor.core.backlog_bytes() > 0;
+        if let Some(id) = self.directory[doc].filter(|id| !two(&self.actors[id])) {
+            return id;
+        }
+        let mut effects = Vec::new();
+        let name = DocName::parse(&format!("doc{doc}")).expect("a plain name");
+        let core = Core::new(name, self.limits.core.clone(), Guards::nowhere(), &mut effects);
+        let actor = Actor {
+            doc,
+            core,
+            inbox: VecDeque::new(),
+            blocked: VecDeque::new(),
+            rest: VecDeque::new(),
+            answers: VecDeque::new(),
+            effects,
+            holders: 0,
+            asked: BTreeMap::new(),
+            clearing: false,
+            retired: false,
+        };
+        let id = self.number();
+        self.actors.insert(id, actor);
+        self.directory[doc] = Some(id);
+        id
+    }
+
+    pub(crate) fn ask(&mut self, doc: usize, request: Request, update: Option<Bytes>) {
+        let id = self.actor_of(doc);
+        let ticket = Ticket(self.number());
+        let inbox_max = self.limits.inbox;
+        let actor = self.actors.get_mut(&id).expect("just found");
+        actor.holders += 1;
+        actor.asked.insert(ticket, update);
+        actor.send(Mail::Ask { ticket, request }, inbox_max);
+    }
+
+    /// One turn of an actor's loop. Answers whether there was anything to do.
+    pub(crate) fn turn(&mut self, id: u64, chance: &mut Chance) -> Go<bool> {
+        let Some(mut actor) = self.actors.remove(&id) else { return Ok(false) };
+        let result = self.turn_of(id, &mut actor, chance);
+        let check = self.check_bounds(&actor);
+        if !actor.retired {
+            self.actors.insert(id, actor);
+        }
+        let busy = result?;
+        check?;
+        Ok(busy)
+    }
+
+    fn turn_of(&mut self, id: u64, actor: &mut Actor, chance: &mut Chance) -> Go<bool> {
+        if !actor.effects.is_empty() {
+            self.settle(id, actor)?;
+            return Ok(true);
+        }
+        if let Some(input) = actor.answers.pop_front() {
+            actor.clearing =
+                self.fault == Fault::ClearDirtyAfterAwait && matches!(input, Input::Appended { result: Ok(_), .. });
+            actor.core.handle(self.now, input, &mut actor.effects);
+            self.finish_batch(id, actor)?;
+            actor.clearing = false;
+            return Ok(true);
+        }
+        if actor.core.awaits_store() {
+            return Ok(false);
+        }
+        if actor.rest.is_empty() && !actor.inbox.is_empty() {
+            let count = actor.inbox.len().min(chance.between(1, self.limits.batch));
+            actor.rest.extend(actor.inbox.drain(..count));
+            while actor.inbox.len() < self.limits.inbox {
+                let Some(mail) = actor.blocked.pop_front() else { break };
+                actor.inbox.push_back(mail);
+            }
+        }
+        if !actor.rest.is_empty() {
+            while let Some(mail) = actor.rest.pop_front() {
+                self.deliver(actor, mail);
+                if actor.core.awaits_store() {
+                    break;
+                }
+            }
+            self.finish_batch(id, actor)?;
+            return Ok(true);
+        }
+        if actor.core.deadline().is_some_and(|deadline| deadline <= self.now.moment) {
+            actor.core.handle(self.now, Input::Tick, &mut actor.effects);
+            self.finish_batch(id, actor)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn deliver(&self, actor: &mut Actor, mail: Mail) {
+        let input = match mail {
+            Mail::Join { reader, access, member, port } => Input::Join { reader, access, member, port },
+            Mail::Rights { reader, access } => Input::Rights { reader, access },
+            Mail::Leave { reader } => Input::Leave { reader },
+            Mail::Message { reader, message } => Input::Message { reader, message },
+            Mail::Drained { reader } => Input::Drained { reader },
+            Mail::Ask { ticket, request } => Input::Ask { ticket, request },
+        };
+        actor.core.handle(self.now, input, &mut actor.effects);
+    }
+
+    fn finish_batch(&mut self, id: u64, actor: &mut Actor) -> Go {
+        actor.core.flush(self.now, &mut actor.effects);
+        self.settle(id, actor)
+    }
+
+    fn settle(&mut self, id: u64, actor: &mut Actor) -> Go {
+        while !actor.effects.is_empty() {
+            for effect in std::mem::take(&mut actor.effects) {
+                if let Some(left) = &mut self.fuse {
+                    *left = left.checked_sub(1).ok_or(Stop::Crash)?;
+                }
+                self.perform(id, actor, effect)?;
+            }
+        }
+        actor.core.settled();
+        Ok(())
+    }
+
+    fn perform(&mut self, id: u64, actor: &mut Actor, effect: Effect) -> Go {
+        match effect {
+            Effect::Load => self.call(id, actor.doc, Work::Load),
+            Effect::Delete => self.call(id, actor.doc, Work::Delete),
+            Effect::Revive => self.call(id, actor.doc, Work::Revive),
+            Effect::Compact { epoch } => self.call(id, actor.doc, Work::Compact { epoch, loaded: None }),
+            Effect::Append { batch, epoch, records } => {
+                let saved = Input::Appended { batch, result: Ok(self.disk.last(actor.doc)) };
+                if actor.clearing {
+                    actor.answers.push_back(saved);
+                    return Ok(());
+                }
+                if self.fault == Fault::AckBeforeDurable {
+                    actor.answers.push_back(saved);
+                }
+                self.call(id, actor.doc, Work::Append { batch, epoch, records });
+            }
+            Effect::Broadcast { update, except } => {
+                let frame = y_websocket::encode(&ServerMessage::Update(update));
+                let readers: Vec<ReaderId> = actor.core.whole_readers().map(|(reader, _)| reader).collect();
+                for reader in readers.into_iter().filter(|reader| !except.contains(reader)) {
+                    self.push(actor, reader, frame.clone(), Lost::Change);
+                }
+            }
+            Effect::BroadcastAwareness(entries) => {
+                let readers: Vec<ReaderId> = actor.core.readers().map(|(reader, _)| reader).collect();
+                for reader in readers {
+                    self.push_awareness(actor, reader, entries.clone());
+                }
+            }
+            Effect::Change { reader, update } if actor.core.is_whole(reader) => {
+                self.push(actor, reader, y_websocket::encode(&ServerMessage::Update(update)), Lost::Change);
+            }
+            Effect::Change { reader, .. } => self.lost(actor, reader, Lost::Change),
+            Effect::Echo { reader, update } => {
+                self.promise(actor.doc, &update, "an echo")?;
+                let frame = y_websocket::encode(&ServerMessage::Update(update.clone()));
+                self.push(actor, reader, frame, Lost::Echo(update));
+            }
+            Effect::State { reader, have, answer, parts } => {
+                let frames: Arc<[Bytes]> = parts.iter().map(y_websocket::encode).collect();
+                let fits = actor.core.port(reader).is_none_or(|port| port.outbox.push_parts(port.channel, frames));
+                if !fits {
+                    self.lost(actor, reader, Lost::State { have, answer });
+                }
+            }
+            Effect::Step1 { reader, state_vector } => {
+                if let Some(port) = actor.core.port(reader) {
+                    port.outbox.push_control(y_websocket::encode(&ServerMessage::SyncStep1(state_vector)));
+                }
+            }
+            Effect::Awareness { reader, entries } => self.push_awareness(actor, reader, entries),
+            Effect::Answer { ticket, result } => return self.answer(actor, ticket, result),
+            Effect::End { reader, code } => {
+                if let Some(port) = actor.core.port(reader) {
+                    port.outbox.end(port.channel, code);
+                }
+            }
+            Effect::Retire => self.retire(id, actor),
+            Effect::Count(event) => self.waiting_dropped |= event == Event::WaitingDropped,
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, actor: u64, doc: usize, work: Work) {
+        self.calls.push(Call { actor, doc, work, answer: None });
+    }
+
+    fn push(&mut self, actor: &mut Actor, reader: ReaderId, frame: Bytes, lost: Lost) {
+        let fits = actor.core.port(reader).is_none_or(|port| port.outbox.push(port.channel, frame));
+        if !fits {
+            self.lost(actor, reader, lost);
+        }
+    }
+
+    fn push_awareness(&mut self, actor: &mut Actor, reader: ReaderId, entries: Bytes) {
+        let frame = y_websocket::encode(&ServerMessage::Awareness(entries));
+        let fits = actor.core.port(reader).is_none_or(|port| port.outbox.push_awareness(port.channel, frame));
+        if !fits {
+            self.lost(actor, reader, Lost::Awareness);
+        }
+    }
+
+    fn lost(&mut self, actor: &mut Actor, reader: ReaderId, lost: Lost) {
+        if self.fault == Fault::DropOnFullQueue {
+            return;
+        }
+        if lost != Lost::Awareness {
+            for connection in self.connections.values_mut().filter(|connection| connection.reader() == Some(reader)) {
+                connection.lagged = true;
+            }
+        }
+        actor.core.handle(self.now, Input::Overflowed { reader, lost }, &mut actor.effects);
+    }
+
+    /// Somebody hears that this is saved: then it is, now and whatever comes.
+    fn promise(&mut self, doc: usize, update: &[u8], how: &str) -> Go {
+        if self.disk.is_deleted(doc) {
+            return Ok(()); // It was saved, and then deleted.
+        }
+        let cover = Cover::of(update);
+        if !self.disk.has(doc, &cover) {
+            return broken(format!("doc{doc}: {how} says saved, and the disk does not have it"));
+        }
+        self.promised[doc].merge(&cover);
+        Ok(())
+    }
+
+    fn answer(&mut self, actor: &mut Actor, ticket: Ticket, result: Result<Answer, Refusal>) -> Go {
+        let Some(update) = actor.asked.remove(&ticket) else { return broken("a request was answered twice") };
+        actor.holders -= 1;
+        let revision = match result {
+            Ok(Answer::Saved(seq)) => Some(seq),
+            Ok(Answer::Created { created: true, revision }) => Some(revision.seq),
+            _ => None,
+        };
+        match (revision, update) {
+            (Some(revision), Some(update)) => {
+                if revision > self.disk.last(actor.doc) && !self.disk.is_deleted(actor.doc) {
+                    return broken("the answer names a revision that the log has not reached");
+                }
+                self.promise(actor.doc, &update, "an answer")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn retire(&mut self, id: u64, actor: &mut Actor) {
+        actor.retired = actor.holders == 0 && actor.inbox.is_empty() && actor.blocked.is_empty();
+        if !actor.retired {
+            actor.core.stay(self.now);
+        } else if self.directory[actor.doc] == Some(id) {
+            self.directory[actor.doc] = None;
+        }
+    }
+
+    fn check_bounds(&self, actor: &Actor) -> Go {
+        if actor.core.waiting_len() > 256 {
+            return broken("more updates wait than may");
+        }
+        if actor.inbox.len() > self.limits.inbox {
+            return broken("the inbox is over its bound");
+        }
+        if actor.core.backlog_bytes() > 64 << 20 {
+            return broken("the backlog of a failing store was not folded");
+        }
+        if actor.core.replica().is_some_and(|replica| replica.has_pending()) {
+            return broken("the engine was given something that it cannot integrate");
+        }
+        Ok(())
+    }
+
+    /// What was promised is on disk.
+    pub(crate) fn check_promises(&mut self) -> Go {
+        for (doc, promised) in self.promised.iter().enumerate() {
+            if !self.disk.is_deleted(doc) && !self.disk.has(doc, promised) {
+                return broken(format!("doc{doc}: something that was called saved is gone"));
+            }
+        }
+        Ok(())
+    }
+}
