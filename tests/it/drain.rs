@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use syncline_protocol::channel::DocumentMessage;
 
 use crate::server::Ended;
 use crate::server::Server;
@@ -13,6 +14,7 @@ use crate::server::assert_no_panic;
 use crate::support::client::Client;
 use crate::support::client::converged;
 use crate::support::pad::Pad;
+use crate::support::socket::Socket;
 
 const DOCS: [&str; 3] = ["a", "b", "c"];
 
@@ -156,7 +158,8 @@ async fn a_client_that_reads_nothing_does_not_hold_it_up() {
     let setup = Setup::dev().set("DRAIN__STAGGER_SECONDS", 0);
     let server = setup.start().await;
     let author = Client::synced(&server, "doc", 1).await;
-    let deaf = server.ws("doc", None).await;
+    let mut deaf = Socket::open_narrow(&server.address().borrow(), "/sync/doc").await;
+    deaf.send(&DocumentMessage::SyncStep1(vec![0].into())).await;
     let mut hung_up = server.ws("doc", None).await;
     hung_up.greeted().await.unwrap();
     // More than sockets buffer, so that the server's writer waits for the deaf one.

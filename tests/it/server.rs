@@ -76,9 +76,11 @@ impl Setup {
         Ok(Server { at: at.to_owned(), address, process, setup: self.clone() })
     }
 
-    /// Starts and does not wait for anything.
-    pub(crate) fn spawn_and_kill(&self) {
-        drop(Process::spawn(self));
+    /// Starts, and kills it while it starts: after `patience`, or once it is up.
+    pub(crate) async fn start_and_kill(&self, patience: Duration) {
+        let mut process = Process::spawn(self);
+        let _ = tokio::time::timeout(patience, process.stdout.next_line()).await;
+        process.child.kill().await.unwrap();
     }
 
     /// Runs another command of the program on the same data.

@@ -11,6 +11,7 @@ use futures_util::SinkExt;
 use futures_util::StreamExt;
 use rand::rngs::StdRng;
 use syncline_protocol::channel::DocumentMessage;
+use syncline_protocol::update::ClientRange;
 use syncline_protocol::y_websocket;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use crate::server::PATIENCE;
 use crate::server::Server;
 
 use super::pad::Pad;
+use super::pad::summary;
 use super::socket::Closed;
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -54,6 +56,7 @@ pub(crate) struct State {
     pub(crate) acknowledged: usize,
     /// How connections ended, in order.
     pub(crate) closes: Vec<Closed>,
+    heard: Heard,
     outgoing: VecDeque<Bytes>,
     unacknowledged: VecDeque<Bytes>,
 }
@@ -80,6 +83,7 @@ impl Client {
             connections: 0,
             acknowledged: 0,
             closes: Vec::new(),
+            heard: Heard::default(),
             outgoing: VecDeque::new(),
             unacknowledged: VecDeque::new(),
         };
@@ -248,6 +252,7 @@ async fn talk(shared: &Shared, mut stream: Stream, online: &mut watch::Receiver<
 impl State {
     fn greet(&mut self) {
         self.outgoing.clear();
+        self.heard = Heard::default();
         self.unacknowledged.clear(); // The first exchange brings it again, as one update.
         (self.connected, self.synced, self.asked) = (true, false, false);
         self.connections += 1;
@@ -282,13 +287,48 @@ impl State {
     }
 
     fn hear_update(&mut self, update: &Bytes) {
-        match self.unacknowledged.iter().position(|sent| sent == update) {
-            Some(at) => {
-                self.unacknowledged.remove(at);
-                self.acknowledged += 1;
-                self.pad.acknowledge(update);
-            }
-            None => self.pad.apply(update),
+        if let Some(at) = self.unacknowledged.iter().position(|sent| sent == update) {
+            self.unacknowledged.remove(at);
+            self.acknowledged += 1;
+            return self.pad.acknowledge(update);
+        }
+        self.pad.apply(update);
+        // A client that read too slowly is caught up with a state in parts instead of its echoes. That shows that the
+        // server has what it sent, but the promise is not counted on.
+        if !self.unacknowledged.is_empty() {
+            self.heard.add(update);
+            self.unacknowledged.retain(|sent| !self.heard.covers(sent));
         }
     }
+}
+
+/// Structs and deletions that came back on this connection, other than as an echo.
+#[derive(Default)]
+struct Heard {
+    structs: Vec<ClientRange>,
+    deletes: Vec<ClientRange>,
+}
+
+impl Heard {
+    fn add(&mut self, update: &[u8]) {
+        let (structs, deletes) = summary(update);
+        self.structs.extend(structs);
+        self.deletes.extend(deletes);
+    }
+
+    fn covers(&self, update: &[u8]) -> bool {
+        let (structs, deletes) = summary(update);
+        structs.iter().all(|range| covered(range, &self.structs)) && deletes.iter().all(|r| covered(r, &self.deletes))
+    }
+}
+
+/// Whether the ranges together hold all of this one.
+fn covered(range: &ClientRange, by: &[ClientRange]) -> bool {
+    let mut reached = range.start;
+    while reached < range.end {
+        let next = by.iter().find(|r| r.client == range.client && r.start <= reached && reached < r.end);
+        let Some(next) = next else { return false };
+        reached = next.end;
+    }
+    true
 }

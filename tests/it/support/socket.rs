@@ -7,6 +7,7 @@ use futures_util::SinkExt;
 use futures_util::StreamExt;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::y_websocket;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -26,6 +27,15 @@ impl Socket {
     pub(crate) async fn open(url: &str) -> Self {
         let dialled = tokio::time::timeout(PATIENCE, tokio_tungstenite::connect_async(url)).await;
         Self { stream: dialled.expect("the handshake ends").unwrap().0 }
+    }
+
+    /// A socket whose machine buffers next to nothing, for a peer that does not read.
+    pub(crate) async fn open_narrow(address: &str, path: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream = MaybeTlsStream::Plain(socket.connect(address.parse().unwrap()).await.unwrap());
+        let url = format!("ws://{address}{path}");
+        Self { stream: tokio_tungstenite::client_async(url, stream).await.unwrap().0 }
     }
 
     pub(crate) async fn send(&mut self, message: &DocumentMessage) {
