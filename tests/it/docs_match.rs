@@ -25,7 +25,8 @@ fn every_setting_is_documented_with_its_default() {
             settings.push((format!("{section}{word}"), value.to_owned()));
         }
     }
-    let documented: Vec<_> = rows("docs/OPERATIONS.md", "## Settings").map(|[name, default]| (name, plain(&default))).collect();
+    let documented: Vec<_> =
+        rows("docs/OPERATIONS.md", "## Settings").map(|[name, default]| (name, plain(&default))).collect();
     let documented: Vec<_> = documented.into_iter().filter(|(name, _)| !name.starts_with("rooms.")).collect();
     assert_eq!(documented, settings);
 }
@@ -33,7 +34,8 @@ fn every_setting_is_documented_with_its_default() {
 #[test]
 fn every_metric_is_documented() {
     let documented: Vec<_> = rows("docs/EVENTS.md", "## Metrics").map(|[name, _]| name).collect();
-    let own: Vec<_> = [metrics::CONNECTIONS, metrics::ERRORS].iter().chain(metrics::NAMES).map(|name| (*name).to_owned()).collect();
+    let own: Vec<_> =
+        [metrics::CONNECTIONS, metrics::ERRORS].iter().chain(metrics::NAMES).map(|name| (*name).to_owned()).collect();
     assert_eq!(documented, own);
 }
 
@@ -59,7 +61,8 @@ fn every_named_guard_is_there() {
     }
     let hazards = read(&root().join("docs/HAZARDS.md"));
     let hazards = hazards.split("\n## Pins\n").next().unwrap_or_default();
-    let guard_cells = hazards.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.rsplit(" | ").next());
+    let guard_cells =
+        hazards.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.rsplit(" | ").next());
     let guards: Vec<_> = guard_cells.flat_map(quoted).collect();
     assert!(guards.len() > 30, "the table of hazards was not found");
     for guard in guards {
