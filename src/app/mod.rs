@@ -165,6 +165,10 @@ impl Server {
         let (draining, stop_listening) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, connections) = (TaskTracker::new(), TaskTracker::new());
         let auth = Arc::new(Auth::new(&config.auth, config.dev, clock)?);
+        if !auth.refresh().await {
+            // Not fatal: clients are told to come back, and the keys are asked for again with every one of them.
+            tracing::warn!(event = "keys_unreachable");
+        }
         let outboxes = Budget::new(unlimited(config.limits.outbox_total_bytes));
         let around = Surroundings {
             store: store.clone(),

@@ -60,7 +60,8 @@ impl World {
         };
         let server = Server::new(docs, limits, fault);
         let named = chance.one_in(2);
-        let clients: Vec<Client> = (0..chance.between(2, 6)).map(|index| new_client(index, docs, named, chance)).collect();
+        let clients: Vec<Client> =
+            (0..chance.between(2, 6)).map(|index| new_client(index, docs, named, chance)).collect();
         let may_delete = chance.one_in(6);
         let mut world = Self {
             chance: chance.clone(),
@@ -81,6 +82,8 @@ impl World {
         if !self.chance.one_in(3) {
             return;
         }
+        // A tab that starts anew would take edits with it that others were about to build on.
+        self.may_delete = false;
         let relays = self.chance.one_in(2);
         for client in self.clients.iter_mut().filter(|client| client.right == Right::Write) {
             client.tab = Some(client.doc);

@@ -219,10 +219,8 @@ impl Live {
         let pieces = if update.len() > PART_BYTES { parts(&update, have, PART_BYTES).ok() } else { None };
         let mut messages: Vec<ServerMessage> =
             pieces.unwrap_or_else(|| vec![update]).into_iter().map(ServerMessage::Update).collect();
-        if asked {
-            if let Some(ServerMessage::Update(last)) = messages.pop() {
-                messages.push(ServerMessage::SyncStep2(last));
-            }
+        if asked && let Some(ServerMessage::Update(last)) = messages.pop() {
+            messages.push(ServerMessage::SyncStep2(last));
         }
         let messages: Arc<[ServerMessage]> = messages.into();
         if newcomer {
