@@ -8,18 +8,34 @@
 //!                                                     └───▶ Output::Send / Output::Close
 //! ```
 //!
-//! Modules, in dependency order (a module imports only what stands above it):
+//! | module | what it is for |
+//! |---|---|
+//! | [`error_code`] | every way of saying no: word, HTTP status, close code |
+//! | [`limits`], [`moment`], [`wire`] | bounds, time as a value, lib0's integers and byte arrays |
+//! | [`state_vector`], [`awareness`] | the two small Yjs encodings that the server itself reads |
+//! | [`update`] | the bounded reader of Yjs updates |
+//! | [`channel`] | one document on one connection: what is said on it, how far its rights reach |
+//! | [`message`] | the messages that all dialects share |
+//! | [`y_websocket`] | frames of the `y-websocket` dialect |
+//! | [`session`] | one connection: what may happen next, and what must |
+//!
+//! Modules in dependency order (a module imports only what stands above it):
 
-pub mod moment;
+// leaves
 pub mod error_code;
 pub mod limits;
+pub mod moment;
 pub mod wire;
+// Yjs encodings
+pub mod awareness;
 pub mod state_vector;
 pub mod update;
-pub mod awareness;
+// what is said
 pub mod channel;
 pub mod message;
+// dialects
 pub mod y_websocket;
+// decisions
 pub mod session;
 
 pub use error_code::ErrorCode;

@@ -82,7 +82,7 @@ fn over(limit: usize) -> Problem {
 }
 
 impl BodyBudget {
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let kib = u32::try_from(bytes.div_ceil(1024).clamp(1, BUDGET_KIB)).unwrap_or(u32::MAX);
         let share = timeout(BUDGET_WAIT_MAX, self.0.clone().acquire_many_owned(kib)).await;
         let full = || Problem::new(ErrorCode::Overloaded, "too many bodies are under way; try again");

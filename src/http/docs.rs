@@ -12,6 +12,7 @@ use axum::extract::Path;
 use axum::extract::Query;
 use axum::extract::Request as HttpRequest;
 use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -29,8 +30,6 @@ use serde_json::Map;
 use serde_json::Value;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::state_vector::StateVector;
-use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
 use utoipa::ToSchema;
 
 use crate::auth::Level;
@@ -39,6 +38,7 @@ use crate::document::request::Answer;
 use crate::document::request::Present;
 use crate::document::request::Refusal;
 use crate::document::request::Request;
+use crate::document::request::Revision;
 use crate::http::AppState;
 use crate::http::body;
 use crate::http::caller::Caller;
@@ -55,15 +55,13 @@ use crate::store::Seq;
 const EMPTY_UPDATE: &[u8] = &[0, 0];
 
 /// The routes under `/v1/docs`.
-pub fn routes(state: &AppState) -> Router<AppState> {
+pub fn routes() -> Router<AppState> {
     Router::new()
         .route("/v1/docs", get(listing::list_docs))
         .route("/v1/docs/{doc}", get(read_doc).put(create_doc).delete(delete_doc))
         .route("/v1/docs/{doc}/state", get(read_state))
         .route("/v1/docs/{doc}/updates", post(merge_update))
         .route("/v1/docs/{doc}/presence", get(read_presence))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
-        .layer(state.origins.cors())
 }
 
 /// A document with its content.
@@ -186,7 +184,7 @@ pub(super) async fn read_doc(
     let roots = rendered.await.map_err(Problem::internal)??;
     let counts = DocCounts { roots: roots.as_object().map_or(0, Map::len), members };
     let (name, kind) = (doc.as_str().to_owned(), doc.kind().map(str::to_owned));
-    let content = DocContent { name, kind, revision: revision.0, bytes, counts, roots };
+    let content = DocContent { name, kind, revision: revision.seq.0, bytes, counts, roots };
     Ok((etag::header(revision), Json(content)).into_response())
 }
 
@@ -208,7 +206,7 @@ pub(super) async fn read_state(
     State(state): State<AppState>,
     caller: Caller,
     DocPath(doc): DocPath,
-    query: Result<Query<StateQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<StateQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.require(Level::Read, &doc)?;
@@ -270,7 +268,7 @@ pub(super) async fn create_doc(
     State(state): State<AppState>,
     caller: Caller,
     DocPath(doc): DocPath,
-    query: Result<Query<CreateQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<CreateQuery>, QueryRejection>,
     request: HttpRequest,
 ) -> Result<Response, Problem> {
     caller.require(Level::Write, &doc)?;
@@ -281,11 +279,11 @@ pub(super) async fn create_doc(
     match ask(&state, &doc, Request::Create { template, member: caller.member() }).await? {
         Answer::Created { created: true, revision } => {
             let address = format!("/v1/docs/{}", utf8_percent_encode(doc.as_str(), NON_ALPHANUMERIC));
-            let saved = Json(Saved { revision: revision.0 });
+            let saved = Json(Saved { revision: revision.seq.0 });
             Ok((StatusCode::CREATED, [(header::LOCATION, address)], etag::header(revision), saved).into_response())
         }
         Answer::Created { created: false, revision } if if_absent => {
-            Ok((etag::header(revision), Json(Saved { revision: revision.0 })).into_response())
+            Ok((etag::header(revision), Json(Saved { revision: revision.seq.0 })).into_response())
         }
         Answer::Created { .. } => {
             Err(Problem::new(ErrorCode::AlreadyExists, "the document exists; it was not touched"))
@@ -361,7 +359,7 @@ fn refused(state: &AppState, refusal: Refusal) -> Problem {
     refusal.into()
 }
 
-async fn ask_state(state: &AppState, doc: &DocName, have: StateVector) -> Result<(Bytes, Seq), Problem> {
+async fn ask_state(state: &AppState, doc: &DocName, have: StateVector) -> Result<(Bytes, Revision), Problem> {
     match ask(state, doc, Request::State { have }).await? {
         Answer::State { update, revision } => Ok((update, revision)),
         other => Err(unexpected(&other)),

@@ -13,7 +13,9 @@
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub mod access_log;
@@ -52,7 +54,17 @@ pub fn admin_router(state: AppState) -> Router {
 }
 
 fn public_routes(state: &AppState) -> Router<AppState> {
-    docs::routes(state).merge(openapi::routes(state)).merge(demo::routes()).merge(ws::routes(state.sockets.clone()))
+    rest_routes(state).merge(demo::routes()).merge(ws::routes(state.sockets.clone()))
+}
+
+/// What programs and pages call, also from other origins, compressed for those who ask.
+fn rest_routes(state: &AppState) -> Router<AppState> {
+    docs::routes()
+        .merge(openapi::routes())
+        // Before the layers: a preflight comes as a method that no route takes, and has to pass through them.
+        .method_not_allowed_fallback(problem::unknown_method)
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(state.origins.cors())
 }
 
 fn admin_routes() -> Router<AppState> {

@@ -57,8 +57,8 @@ impl Modify for TokenScheme {
 }
 
 /// The route of the description.
-pub fn routes(state: &AppState) -> Router<AppState> {
-    Router::new().route("/openapi.json", get(describe)).layer(state.origins.cors())
+pub fn routes() -> Router<AppState> {
+    Router::new().route("/openapi.json", get(describe))
 }
 
 /// This description.

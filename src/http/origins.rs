@@ -42,7 +42,6 @@ impl Origins {
     }
 
     /// Answers preflights and marks answers. Without credentials: the token travels in a header, never in a cookie.
-    #[must_use]
     pub fn cors(&self) -> CorsLayer {
         let origin = match self {
             Self::Any => AllowOrigin::any(),

@@ -1,6 +1,8 @@
 //! The router as a whole, as far as no document is needed.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -10,28 +12,88 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::Response;
 use serde_json::Value;
+use syncline_protocol::update::UpdateLimits;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::ws::SocketLimits;
+use super::ws::Sockets;
 use super::*;
+use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::Sources;
+use crate::config::load;
+use crate::document::actor::Surroundings;
+use crate::document::core::CoreSettings;
+use crate::document::core::Guards;
+use crate::hub::Hub;
+use crate::hub::InboxLimits;
+use crate::limit::ConnectionCounts;
+use crate::metrics::Metrics;
+use crate::outbox::Budget;
+use crate::outbox::OutboxLimits;
+use crate::store::memory::MemoryStore;
 
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 fn state() -> AppState {
-    let parts = Parts {
-        hub: Arc::default(),
-        auth: Arc::new(crate::auth::Auth { dev: false }),
-        clock: Clock::start(),
-        prometheus: metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(),
-        draining: CancellationToken::new(),
-        settings: Settings {
-            message_bytes: 1_000,
-            doc_bytes: 2_000,
-            allowed_origins: vec!["https://app.example".to_owned()],
+    let clock = Clock::start();
+    let (metrics, prometheus) = Metrics::install();
+    let auth = Arc::new(Auth::new(&config().auth, false, clock).unwrap());
+    let draining = CancellationToken::new();
+    let (hub, outboxes) = hub(clock, metrics.clone());
+    let sockets = Sockets {
+        hub: hub.clone(),
+        auth: auth.clone(),
+        clock,
+        metrics,
+        connections: ConnectionCounts::new(None, None),
+        failed_connects: None,
+        limits: SocketLimits {
+            message_bytes_max: 1_000,
+            outbox: OutboxLimits { bytes_max: 1_000, frames_max: 10 },
+            write_timeout: Duration::from_secs(1),
+            updates: None,
+            grace: Duration::ZERO,
+            hold_refused: Duration::ZERO,
+            held_max: 0,
+            drain_stagger: Duration::ZERO,
         },
+        outboxes,
+        held: AtomicUsize::new(0),
+        drain: draining.clone(),
+        tasks: TaskTracker::new(),
     };
-    AppState::new(parts)
+    let settings =
+        Settings { message_bytes: 1_000, doc_bytes: 2_000, allowed_origins: vec!["https://app.example".to_owned()] };
+    AppState::new(Parts { hub, auth, clock, sockets: Arc::new(sockets), prometheus, draining, settings })
+}
+
+fn config() -> Config {
+    let secret = ("SYNCLINE_AUTH__SECRET".to_owned(), "a secret that is only known to this test".to_owned());
+    load(&Sources { environment: vec![secret], ..Sources::default() }).unwrap().config
+}
+
+fn hub(clock: Clock, metrics: Arc<Metrics>) -> (Arc<Hub>, Arc<Budget>) {
+    let around = Surroundings {
+        store: Arc::new(MemoryStore::new()),
+        clock,
+        settings: CoreSettings {
+            doc_bytes_max: 2_000,
+            compact_bytes: 1_000_000,
+            idle: Duration::from_secs(60),
+            update: UpdateLimits::default(),
+        },
+        guards: Guards::nowhere(),
+        metrics,
+        compactions: Arc::new(Semaphore::new(1)),
+    };
+    let outboxes = Budget::new(1_000_000);
+    let limits = InboxLimits { doc_bytes_max: 1_000_000, total_bytes_max: 1_000_000 };
+    (Hub::new(around, limits, outboxes.clone(), TaskTracker::new()), outboxes)
 }
 
 async fn call(router: &Router, method: Method, path: &str, headers: &[(header::HeaderName, &str)]) -> Response {
@@ -147,6 +209,52 @@ async fn pages_of_strangers_cannot_act_without_a_token() {
         let refused = call(&router, Method::POST, "/v1/docs/a/updates", &headers).await;
         assert_eq!(json(refused).await["code"], want, "{origin}");
     }
+}
+
+fn upload(body: Body) -> Request<Body> {
+    Request::post("/v1/docs/a/updates").body(body).unwrap()
+}
+
+async fn refused(result: Result<body::Body, problem::Problem>) -> (StatusCode, Value) {
+    let response = axum::response::IntoResponse::into_response(result.err().unwrap());
+    (response.status(), json(response).await)
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_declared_or_not() {
+    let state = state();
+    let whole = body::read(&state, upload(Body::from(vec![1; 1_000]))).await;
+    assert_eq!(whole.ok().map(|body| body.bytes.len()), Some(1_000));
+
+    let mut declared = upload(Body::empty());
+    declared.headers_mut().insert(header::CONTENT_LENGTH, 1_001.into());
+    let chunks = (0..11).map(|_| Ok::<_, std::io::Error>(vec![1; 100]));
+    let chunked = upload(Body::from_stream(futures_util::stream::iter(chunks)));
+    for request in [declared, chunked] {
+        let (status, body) = refused(body::read(&state, request).await).await;
+        assert_eq!((status.as_u16(), &body["data"]["limit"]), (413, &1_000.into()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_is_cut_and_gives_its_share_back() {
+    let state = state();
+    let silence = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let (status, body) = refused(body::read(&state, upload(Body::from_stream(silence))).await).await;
+    assert_eq!((status, &body["code"]), (StatusCode::REQUEST_TIMEOUT, &"INVALID_PAYLOAD".into()));
+    assert!(body::read(&state, upload(Body::from("next"))).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_too_many_bodies_are_under_way_the_next_is_told_to_come_back() {
+    let state = state();
+    let mut first = upload(Body::empty());
+    first.headers_mut().insert(header::CONTENT_LENGTH, 1_000.into());
+    let all = state.body_budget.take(usize::MAX).await.unwrap();
+    let (status, body) = refused(body::read(&state, first).await).await;
+    assert_eq!((status, &body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"OVERLOADED".into()));
+    drop(all);
+    assert!(body::read(&state, upload(Body::from("next"))).await.is_ok());
 }
 
 #[tokio::test]

@@ -120,14 +120,21 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>
 /// are kept in the order in which they were called, even when the first future is polled last, or dropped.
 pub trait Store: Send + Sync + 'static {
     /// Appends records to a document's log, creating the document if it is not there. All or none of them are kept.
-    /// Resolves with the position of the last one when they are durable.
+    /// Resolves with the position of the last one when they are durable; an append of nothing answers the document's
+    /// last record and creates nothing.
+    ///
+    /// After [`StoreError::Unavailable`] it does not count, though after a crash it may turn up. What was called behind
+    /// it before it failed has failed too: a log never holds a change without the one before it, unless its caller went
+    /// on after it was told.
     fn append(&self, doc: &DocName, epoch: Epoch, records: Vec<Record>) -> Pending<Seq>;
 
-    /// Reads all that is kept of a document; [`Loaded::default`] for one that was never written.
+    /// Reads all that is kept of a document; [`Loaded::default`] for one that was never written,
+    /// [`StoreError::Deleted`] for one whose tombstone stands.
     fn load(&self, doc: &DocName) -> Pending<Loaded>;
 
     /// Replaces the snapshot and the records up to `snapshot.through`. The former snapshot stays until the new one
-    /// was written durably and read back. Records after `through` stay as they are.
+    /// was written durably and read back. Records after `through` stay as they are. `through` is at least 1, at least
+    /// that of the former snapshot, and at most the last record.
     fn compact(&self, doc: &DocName, epoch: Epoch, snapshot: Snapshot) -> Pending<()>;
 
     /// Deletes a document and leaves a tombstone. `false` when there was nothing to delete.

@@ -1,6 +1,6 @@
 //! Snapshots in sled. The only file that knows sled.
 //!
-//! One database, one tree. A snapshot is written in parts of at most 256 KiB under
+//! One database, one tree. A snapshot is written in parts of at most 16 KiB under
 //! `name │ 0 │ generation u64 BE │ part u32 BE`; names hold no control characters, so the 0 ends them. The log's note
 //! about a document says which generation is in force: what is written here counts only once that note is durable.
 //! Each part is sealed and says whose it is, and the whole has a checksum in the note.
@@ -12,12 +12,14 @@
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::io::Read;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -30,9 +32,16 @@ use crate::store::record::StoredPart;
 use crate::store::record::StoredSnapshotKey;
 use crate::store::segments::files::sync_dir;
 
-/// sled handles larger values badly.
-const PART_BYTES: usize = 256 << 10;
+/// sled keeps up to 19 values in one page, and a page that does not fit into a segment of 512 KiB becomes a file of its
+/// own, which it rewrites whole with every change and never syncs. Parts of this size keep pages inside segments.
+const PART_BYTES: usize = 16 << 10;
 const TREE: &str = "snapshots";
+/// Room that sled is given beyond the values themselves.
+const ROOM_BYTES_MIN: u64 = 4 << 20;
+/// We hold the data directory, so sled's own lock can only be one that was just given up: by threads of the former
+/// database that are still ending, or by a child process that was forked and has not begun. Two seconds in all.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +106,16 @@ impl Snapshots {
             Ok(())
         })?;
         Ok(key)
+    }
+
+    /// Fails where there is no room for so many bytes of snapshots. sled can wait for ever once a write of its own found
+    /// the disk full, so that is tried out with a file that is deleted again; sled writes pages, which takes more.
+    pub(crate) fn make_room(&self, bytes: u64) -> Result<(), SnapshotError> {
+        let path = sibling(&self.dir, "room");
+        let wanted = bytes.saturating_mul(2).saturating_add(ROOM_BYTES_MIN);
+        let tried = File::create(&path).and_then(|mut file| io::copy(&mut io::repeat(0).take(wanted), &mut file));
+        let removed = fs::remove_file(&path);
+        tried.and(removed).map_err(|error| engine(&format!("no room for {bytes} bytes: {error}")))
     }
 
     /// Makes everything written so far durable.
@@ -214,13 +233,26 @@ impl Snapshots {
 }
 
 fn open_at(dir: &Path, cache_bytes: u64) -> Result<Open, SnapshotError> {
-    guard(|| {
-        // Flushed by hand, after each batch.
-        let config = ::sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
-        let db = config.open()?;
-        let tree = db.open_tree(TREE)?;
-        Ok(Open { db, tree })
-    })
+    let mut tries = 0;
+    loop {
+        match guard(|| try_open(dir, cache_bytes)) {
+            Err(error) if is_lock(&error) && tries < LOCK_TRIES => tries += 1,
+            outcome => return outcome,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+fn try_open(dir: &Path, cache_bytes: u64) -> ::sled::Result<Open> {
+    // Flushed by hand, after each batch.
+    let config = ::sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+    let db = config.open()?;
+    let tree = db.open_tree(TREE)?;
+    Ok(Open { db, tree })
+}
+
+fn is_lock(error: &SnapshotError) -> bool {
+    matches!(error, SnapshotError::Engine(why) if why.contains("could not acquire lock"))
 }
 
 fn read_at(open: &Open, doc: &DocName, epoch: u64, key: StoredSnapshotKey) -> Result<Snapshot, SnapshotError> {

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
+use std::io::BufRead;
+use std::io::BufReader;
 use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
 
 use syncline::name::DocName;
 use syncline::store::Epoch;
@@ -324,4 +328,127 @@ async fn the_tools_see_what_the_server_sees() {
     assert!(rest.trouble.is_some());
     assert!(rest.records.len() + 1 >= kept[&name].records.len() / 2);
     assert!(serde_json::to_string(&report).unwrap().contains("\"damaged\""));
+}
+
+/// What the child of the next test does: writes until it is killed, and says what was acknowledged. Does nothing unless it
+/// is that child.
+#[test]
+fn a_writer_to_be_killed() {
+    let Ok(dir) = std::env::var("STORE_TO_FILL") else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let store = LocalStore::open(local_options(Path::new(&dir))).unwrap();
+        let mut last = BTreeMap::new();
+        for n in 0..4_u64 {
+            last.insert(n, store.load(&doc(&format!("doc {n}"))).await.unwrap().last.0);
+        }
+        for k in 0.. {
+            let n = k % 4;
+            let name = doc(&format!("doc {n}"));
+            let before = last[&n];
+            let records = (1..=3).map(|i| record(noise(50, before + i))).collect();
+            // What is acknowledged is said in one write, or not at all.
+            let seq = store.append(&name, FIRST, records).await.unwrap();
+            last.insert(n, seq.0);
+            println!("\nacknowledged {n} {}", seq.0);
+            if k % 3 == 0 {
+                // Not awaited: the kill meets the keeper in the middle of its work.
+                drop(store.compact(&name, FIRST, snapshot(noise(900, seq.0), seq.0)));
+            }
+        }
+    });
+}
+
+/// Twelve kills, one data directory. The first round that fails prints what was expected.
+#[tokio::test]
+async fn a_killed_writer_loses_nothing_that_it_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged: BTreeMap<u64, u64> = BTreeMap::new();
+    for round in 0..12_u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", "store_damage::a_writer_to_be_killed"])
+            .env("STORE_TO_FILL", dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut wanted = 5 + u64::from(noise(1, round)[0]) / 3;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            let Some((n, seq)) = line.strip_prefix("acknowledged ").and_then(|rest| rest.split_once(' ')) else {
+                continue;
+            };
+            acknowledged.insert(n.parse().unwrap(), seq.parse().unwrap());
+            wanted = wanted.saturating_sub(1);
+            if wanted == 0 {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        let store = LocalStore::open(local_options(dir.path())).unwrap();
+        for (n, seq) in &acknowledged {
+            let loaded = store.load(&doc(&format!("doc {n}"))).await.unwrap();
+            assert!(loaded.last.0 >= *seq, "round {round}: doc {n} ends at {:?}, {seq} was acknowledged", loaded.last);
+            assert!(loaded.last.0.is_multiple_of(3), "round {round}: an append is kept whole or not at all");
+            if let Some(found) = loaded.snapshot {
+                assert_eq!(found, snapshot(noise(900, found.through.0), found.through.0), "round {round}");
+            }
+            assert!(loaded.records.iter().all(|(seq, r)| *r == record(noise(50, seq.0))), "round {round}: doc {n}");
+        }
+        store.close().await.unwrap();
+    }
+    assert_eq!(acknowledged.len(), 4);
+}
+
+#[tokio::test]
+async fn the_log_stays_small_beside_a_document_that_is_never_compacted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(local_options(dir.path())).unwrap();
+    store.append(&doc("idle"), FIRST, vec![record("kept for ever")]).await.unwrap();
+    assert_eq!(store.pinning(9), vec![doc("idle")]);
+    for n in 1..=400_u64 {
+        store.append(&doc("busy"), FIRST, vec![record(noise(500, n))]).await.unwrap();
+        if n % 10 == 0 {
+            store.compact(&doc("busy"), FIRST, snapshot(noise(100, n), n)).await.unwrap();
+        }
+    }
+    store.rebuild().await.unwrap();
+    let idle = store.load(&doc("idle")).await.unwrap();
+    assert_eq!(idle.records[0].1, record("kept for ever"));
+    // 400 records are 250 KB; what is needed is a few hundred bytes.
+    let log: u64 = files(&dir.path().join("log"), None).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(log < 40_000, "the log has {log} bytes");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn restarts_do_not_pile_up_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 1..=60_u64 {
+        let options = syncline::store::LocalOptions::new(dir.path());
+        let store = LocalStore::open(options).unwrap();
+        let seq = store.append(&doc("d"), FIRST, vec![record(noise(20, n))]).await.unwrap();
+        assert_eq!(seq.0, n);
+        store.close().await.unwrap();
+    }
+    let segments = files(&dir.path().join("log"), Some("log")).len();
+    assert!(segments <= 40, "{segments} segments");
+    assert!(tools::verify(dir.path()).unwrap().ok);
+}
+
+#[tokio::test]
+async fn a_rebuild_gives_space_back_and_keeps_everything() {
+    let (dir, kept) = filled(End::Closed).await;
+    let store = LocalStore::open(local_options(dir.path())).unwrap();
+    for n in 7..60_u64 {
+        store.append(&doc("doc 1"), FIRST, vec![record("more")]).await.unwrap();
+        store.compact(&doc("doc 1"), FIRST, snapshot(noise(200_000, n), n)).await.unwrap();
+    }
+    let size = || files(&dir.path().join("sled"), None).iter().map(|p| fs::metadata(p).unwrap().len()).sum::<u64>();
+    let before = size();
+    store.rebuild().await.unwrap();
+    assert!(size() < before / 2, "{before} became {}", size());
+    for (name, expected) in kept.iter().filter(|(name, _)| name.as_str() != "doc 1") {
+        assert_eq!(store.load(name).await.as_ref(), Ok(expected));
+    }
+    assert_eq!(store.load(&doc("doc 1")).await.unwrap().snapshot, Some(snapshot(noise(200_000, 59), 59)));
+    store.close().await.unwrap();
 }

@@ -393,8 +393,13 @@ impl Server {
     fn answer(&mut self, actor: &mut Actor, ticket: Ticket, result: Result<Answer, Refusal>) -> Go {
         let Some(update) = actor.asked.remove(&ticket) else { return broken("a request was answered twice") };
         actor.holders -= 1;
-        match (result, update) {
-            (Ok(Answer::Saved(revision) | Answer::Created { created: true, revision }), Some(update)) => {
+        let revision = match result {
+            Ok(Answer::Saved(seq)) => Some(seq),
+            Ok(Answer::Created { created: true, revision }) => Some(revision.seq),
+            _ => None,
+        };
+        match (revision, update) {
+            (Some(revision), Some(update)) => {
                 if revision > self.disk.last(actor.doc) && !self.disk.is_deleted(actor.doc) {
                     return broken("the answer names a revision that the log has not reached");
                 }

@@ -1,3 +1,5 @@
+//! What the dialect reads and writes, example by example, and any bytes at all.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -87,7 +89,8 @@ proptest! {
 #[test]
 fn frames_are_read_or_refused_as_the_reference_says() {
     let too_large: &[u8] = &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
-    let table: &[(&[u8], Result<Vec<Message>, DecodeError>)] = &[
+    type Row = (&'static [u8], Result<Vec<Message>, DecodeError>);
+    let table: &[Row] = &[
         (&[], Err(ReadError::End.into())),
         (&[0], Err(ReadError::End.into())),
         (&[0, 0, 1, 0], Ok(vec![Message::Document(DocumentMessage::SyncStep1(Bytes::from_static(&[0])))])),

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::Access;
+use syncline_protocol::limits::PART_BYTES;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Readiness;
 use syncline_protocol::update::Summary;
 use syncline_protocol::update::UpdateLimits;
 use syncline_protocol::update::merge;
+use syncline_protocol::update::parts;
 use syncline_protocol::update::split_ready;
 use syncline_protocol::update::validate;
 
@@ -329,10 +331,9 @@ impl<P> Core<P> {
             }
             Ack::Since { reader, since } => self.release_since(reader, since, effects),
             Ack::Ticket { ticket, purpose } => {
-                let revision = self.saving.saved();
                 let answer = match purpose {
-                    Purpose::Save => Answer::Saved(revision),
-                    Purpose::Create => Answer::Created { created: true, revision },
+                    Purpose::Save => Answer::Saved(self.saving.saved()),
+                    Purpose::Create => Answer::Created { created: true, revision: self.revision() },
                     Purpose::Flush => Answer::Done,
                 };
                 effects.push(Effect::Answer { ticket, result: Ok(answer) });
@@ -359,14 +360,15 @@ impl<P> Core<P> {
     /// What was merged since the last flush, to everybody but its writers: they have it, and hear of it when it is durable.
     pub(super) fn send_batch(&mut self, effects: &mut Vec<Effect>) {
         let applied = std::mem::take(&mut self.batch.applied);
+        let Some(clocks) = self.clocks().filter(|_| !applied.is_empty()) else { return };
         let writers: BTreeSet<ReaderId> = applied.iter().filter_map(|update| update.from).collect();
         let writers: Vec<ReaderId> = writers.into_iter().collect();
-        for update in merged(applied.iter().map(|update| &update.update)) {
+        for update in frames(applied.iter().map(|update| &update.update), clocks) {
             effects.push(Effect::Broadcast { update, except: writers.clone() });
         }
         for &writer in &writers {
             let others = applied.iter().filter(|update| update.from != Some(writer)).map(|update| &update.update);
-            for update in merged(others) {
+            for update in frames(others, clocks) {
                 effects.push(Effect::Change { reader: writer, update });
             }
         }
@@ -405,20 +407,39 @@ impl<P> Core<P> {
     }
 }
 
-/// One frame's worth of updates each, in order.
-fn merged<'a>(updates: impl Iterator<Item = &'a Bytes>) -> Vec<Bytes> {
-    let updates: Vec<Bytes> = updates.cloned().collect();
+/// One frame's worth of updates each, in order. `clocks` is what a reader has after the last of them.
+fn frames<'a>(updates: impl Iterator<Item = &'a Bytes>, clocks: &StateVector) -> Vec<Bytes> {
     let mut frames = Vec::new();
-    for chunk in updates.chunks(MERGE_MAX) {
-        match chunk {
-            [update] => frames.push(update.clone()),
-            chunk => match merge(chunk) {
-                Some(frame) => frames.push(frame),
-                None => frames.extend_from_slice(chunk),
-            },
+    let mut chunk: Vec<Bytes> = Vec::new();
+    let mut bytes = 0;
+    for update in updates {
+        if chunk.len() == MERGE_MAX || bytes + update.len() > PART_BYTES {
+            close_frame(&mut chunk, &mut frames);
+            bytes = 0;
         }
+        if update.len() > 2 * PART_BYTES {
+            // One huge frame is silence to a client's watchdog for as long as it takes to arrive.
+            close_frame(&mut chunk, &mut frames);
+            match parts(update, &lowered(clocks, &starts_of(update)), PART_BYTES) {
+                Ok(parts) => frames.extend(parts),
+                Err(_) => frames.push(update.clone()),
+            }
+            continue;
+        }
+        bytes += update.len();
+        chunk.push(update.clone());
     }
+    close_frame(&mut chunk, &mut frames);
     frames
+}
+
+/// Merges a chunk into one frame where its bytes fit together, as those of one batch nearly always do.
+fn close_frame(chunk: &mut Vec<Bytes>, frames: &mut Vec<Bytes>) {
+    match merge(chunk).filter(|_| chunk.len() > 1) {
+        Some(frame) => frames.push(frame),
+        None => frames.append(chunk),
+    }
+    chunk.clear();
 }
 
 /// The clocks at which an update starts, client by client.

@@ -13,10 +13,10 @@ use crate::store::local::keeper::Keeping;
 use crate::store::local::keeper::closed;
 use crate::store::local::keeper::wait;
 use crate::store::segments::index::SegmentId;
+use crate::store::segments::job::Append;
+use crate::store::segments::job::Job;
+use crate::store::segments::job::Moved;
 use crate::store::segments::read;
-use crate::store::segments::writer::Append;
-use crate::store::segments::writer::Job;
-use crate::store::segments::writer::Moved;
 
 /// Waste that is not worth a write.
 const SLACK_BYTES: u64 = 8 << 20;
@@ -103,9 +103,7 @@ impl Keeping {
     fn clean_segment(&self, id: SegmentId) -> Result<(), StoreError> {
         let docs: Vec<DocName> = {
             let index = self.log.index();
-            let here = index.docs.iter().filter(|(_, s)| {
-                s.note_in == Some(id) || s.extents.iter().any(|e| e.segment == id) || s.losses.iter().any(|l| l.0 == id)
-            });
+            let here = index.docs.iter().filter(|(_, state)| state.points_to(id));
             here.map(|(doc, _)| doc.clone()).collect()
         };
         let (mut waiting, mut bytes) = (Vec::new(), 0);

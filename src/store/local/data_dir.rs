@@ -70,8 +70,18 @@ impl From<SnapshotError> for OpenError {
 pub(crate) struct DataDir {
     pub(crate) path: PathBuf,
     pub(crate) log: LogDir,
-    /// Unlocked when it is dropped.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// Holds the directory for this process.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file would do, but for a child process that was just forked and still has it open.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 impl DataDir {
@@ -117,11 +127,11 @@ impl DataDir {
     }
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+fn lock(path: &Path) -> Result<Lock, OpenError> {
     let file = File::options().create(true).truncate(false).write(true).open(path.join("LOCK"));
     let file = file.map_err(|error| OpenError::io("the lock file cannot be opened", &error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(OpenError::io("the data directory cannot be locked", &error)),
     }

@@ -24,11 +24,11 @@ use crate::store::Snapshot;
 use crate::store::StoreError;
 use crate::store::local::load::unavailable;
 use crate::store::record::StoredSnapshotKey;
+use crate::store::segments::job::Job;
+use crate::store::segments::job::Reply;
 use crate::store::segments::queue::Bounds;
 use crate::store::segments::queue::Queue;
-use crate::store::segments::writer::Job;
 use crate::store::segments::writer::Log;
-use crate::store::segments::writer::Reply;
 use crate::store::sled::Keep;
 use crate::store::sled::SnapshotError;
 use crate::store::sled::Snapshots;
@@ -151,7 +151,13 @@ impl Keeping {
     }
 
     fn compact(&self, group: Vec<Compaction>) {
-        let (mut written, mut failed) = (Vec::new(), None);
+        if group.is_empty() {
+            return;
+        }
+        let bytes = group.iter().map(|c| (c.snapshot.state.len() + c.snapshot.sidecar.len()) as u64).sum();
+        // No room is no failure of the database: it has not been touched.
+        let mut failed = self.snapshots.make_room(bytes).map_err(|error| unavailable(&error)).err();
+        let mut written = Vec::new();
         for compaction in group {
             let outcome = match &failed {
                 None => self.write(&compaction),
@@ -253,6 +259,7 @@ impl Keeping {
     pub(crate) fn rebuild(&self) -> Result<(), SnapshotError> {
         self.heal()?;
         let before = self.snapshots.disk_bytes();
+        self.snapshots.make_room(self.log.index().snapshot_bytes)?;
         let outcome = self.snapshots.rebuild(|name| self.keep(name));
         match &outcome {
             Ok(()) => {
@@ -277,7 +284,7 @@ impl Keeping {
 
     /// Gives space back when sled's file is far larger than what is in it, and than what the last rebuild left.
     pub(crate) fn rebuild_if_wasteful(&self) {
-        let live = self.log.index().snapshot_bytes();
+        let live = self.log.index().snapshot_bytes;
         let bound = live.saturating_mul(4).max(self.rebuilt_bytes.load(Ordering::SeqCst).saturating_mul(2));
         if self.snapshots.disk_bytes() > bound.max(WASTE_BYTES_MIN) {
             // It has been reported; the next compaction tries again.

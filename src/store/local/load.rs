@@ -48,7 +48,7 @@ impl Reader<'_> {
 
     /// The log knows nothing of it. Then no snapshot may be there either: a note is never dropped.
     fn unknown(&self, doc: &DocName) -> Result<Loaded, StoreError> {
-        if self.snapshots.any(doc).map_err(|error| unavailable(&error))? && self.log.index().docs.get(doc).is_none() {
+        if self.snapshots.any(doc).map_err(|error| unavailable(&error))? && !self.log.index().docs.contains_key(doc) {
             return Err(StoreError::Damaged("there is a snapshot, but the log knows nothing of it".to_owned()));
         }
         Ok(Loaded::default())

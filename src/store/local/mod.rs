@@ -51,12 +51,12 @@ use crate::store::record;
 use crate::store::segments::disk::DiskFaults;
 use crate::store::segments::frame::BODY_BYTES_MAX;
 use crate::store::segments::index::DocState;
+use crate::store::segments::job::Append;
+use crate::store::segments::job::Job;
+use crate::store::segments::job::Reply;
 use crate::store::segments::queue::Queue;
 use crate::store::segments::queue::Refused;
-use crate::store::segments::writer::Append;
-use crate::store::segments::writer::Job;
 use crate::store::segments::writer::Log;
-use crate::store::segments::writer::Reply;
 
 pub use crate::store::local::data_dir::OpenError;
 

@@ -95,9 +95,20 @@ fn report(segment: &Surveyed) {
     }
 }
 
-/// Cuts a torn tail and gives the segment its table of contents.
+/// Cuts a torn tail, and gives the segment its table of contents.
 fn settle(log: &LogDir, index: &Index, segment: &Surveyed) -> Result<(), OpenError> {
-    let Some(file) = segment.file.as_deref().filter(|_| segment.scanned) else { return Ok(()) };
+    let Some(file) = segment.file.as_deref() else {
+        // A table whose segment was deleted, and which a crash left, goes too; one that is needed stays as evidence.
+        let needed = index.docs.values().any(|state| state.points_to(segment.id));
+        return if needed {
+            Ok(())
+        } else {
+            log.remove(segment.id).map_err(|error| OpenError::io("a table of contents cannot be deleted", &error))
+        };
+    };
+    if !segment.scanned {
+        return Ok(());
+    }
     if segment.torn > 0 {
         cut(file, segment.bytes).map_err(|error| OpenError::io("a torn tail cannot be cut", &error))?;
     }

@@ -125,7 +125,8 @@ impl LogDir {
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
             let Some((stem, "log" | "idx")) = name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
-            ids.extend(stem.parse::<SegmentId>());
+            // Ten digits, as we write them: whatever else lies here is not ours.
+            ids.extend(stem.parse::<SegmentId>().ok().filter(|_| stem.len() == 10));
         }
         ids.sort_unstable();
         ids.dedup();

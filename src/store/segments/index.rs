@@ -80,6 +80,13 @@ impl DocState {
         !self.deleted() && (self.last > 0 || !self.losses.is_empty())
     }
 
+    /// Whether anything of it is in a segment.
+    pub(crate) fn points_to(&self, id: SegmentId) -> bool {
+        self.note_in == Some(id)
+            || self.extents.iter().any(|extent| extent.segment == id)
+            || self.losses.iter().any(|(segment, _)| *segment == id)
+    }
+
     /// The last record in the snapshot in force.
     pub(crate) fn through(&self) -> u64 {
         let current = self.note.epoch == self.epoch;
@@ -150,7 +157,7 @@ impl DocState {
 
 /// How many of an extent's bytes are not in the snapshot, by proportion.
 fn live_bytes(extent: &Extent, through: u64) -> u64 {
-    let all = (extent.run.last.saturating_sub(extent.run.first) + 1).max(1);
+    let all = extent.run.last.saturating_sub(extent.run.first).saturating_add(1);
     let live = extent.run.last.saturating_sub(through.max(extent.run.first.saturating_sub(1))).min(all);
     u64::try_from(u128::from(extent.run.bytes) * u128::from(live) / u128::from(all)).unwrap_or(extent.run.bytes)
 }
@@ -175,6 +182,8 @@ pub(crate) struct Segment {
 pub(crate) struct Index {
     pub(crate) docs: BTreeMap<DocName, DocState>,
     pub(crate) segments: BTreeMap<SegmentId, Segment>,
+    /// Bytes of all snapshots in force.
+    pub(crate) snapshot_bytes: u64,
 }
 
 impl Index {
@@ -188,6 +197,9 @@ impl Index {
     }
 
     fn count(&mut self, state: &DocState, note_bytes: u64, add: bool) {
+        let snapshot = state.note.snapshot.map_or(0, |key| key.bytes);
+        self.snapshot_bytes =
+            if add { self.snapshot_bytes + snapshot } else { self.snapshot_bytes.saturating_sub(snapshot) };
         let through = state.through();
         let extents = state.extents.iter().map(|e| (e.segment, live_bytes(e, through)));
         let note = state.note_in.map(|segment| (segment, note_bytes));
@@ -212,11 +224,6 @@ impl Index {
         });
         let files = files.collect();
         Some((state, files))
-    }
-
-    /// Bytes of all snapshots in force.
-    pub(crate) fn snapshot_bytes(&self) -> u64 {
-        self.docs.values().filter(|s| !s.deleted()).filter_map(|s| s.note.snapshot).map(|key| key.bytes).sum()
     }
 }
 

@@ -12,6 +12,9 @@ import { SECRET } from './token.mjs'
 
 export const BIN = process.env.SYNCLINE_BIN ?? fileURLToPath(new URL('../../../target/debug/syncline', import.meta.url))
 
+// The server refuses settings that it does not know, and this process has some of its own.
+const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SYNCLINE_')))
+
 const START_MS = 20_000
 const LOG_LINES_MAX = 200
 
@@ -37,7 +40,7 @@ export class Server {
   async resume () {
     const args = ['serve', '--listen', `127.0.0.1:${this.port}`, '--data-dir', this.dataDir]
     if (this.#dev) args.push('--dev')
-    const env = { ...process.env, ...(this.#dev ? {} : { SYNCLINE_AUTH__SECRET: SECRET }), ...this.#env }
+    const env = { ...inherited, ...(this.#dev ? {} : { SYNCLINE_AUTH__SECRET: SECRET }), ...this.#env }
     const child = spawn(BIN, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
     this.#process = child
     this.#keep(child.stderr)
@@ -95,6 +98,6 @@ export class Server {
 
 /** Runs a subcommand of the server binary and returns what it printed. */
 export const command = async (...args) => {
-  const { stdout } = await promisify(execFile)(BIN, args, { env: { ...process.env, SYNCLINE_AUTH__SECRET: SECRET } })
+  const { stdout } = await promisify(execFile)(BIN, args, { env: { ...inherited, SYNCLINE_AUTH__SECRET: SECRET } })
   return stdout.trim()
 }

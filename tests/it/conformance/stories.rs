@@ -355,7 +355,9 @@ pub(super) async fn large_values(engine: &mut impl Engine) {
         store.compact(&name, FIRST, snapshot(state, 1)).await.unwrap();
     }
     // Sizes at which a snapshot's last part is full, or just not.
-    for (n, size) in [0, 1, (256 << 10) - 6, 256 << 10, (256 << 10) + 1].into_iter().enumerate() {
+    for (n, size) in
+        [0, 1, (16 << 10) - 6, 16 << 10, (256 << 10) - 6, 256 << 10, (256 << 10) + 1].into_iter().enumerate()
+    {
         let name = doc(&format!("edge {n}"));
         store.append(&name, FIRST, vec![record("x")]).await.unwrap();
         store.compact(&name, FIRST, snapshot(noise(size, 7), 1)).await.unwrap();
