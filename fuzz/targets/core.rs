@@ -45,25 +45,70 @@ const READERS: u64 = 4;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Join { reader: u8, read_only: bool },
-    Leave { reader: u8 },
-    Rights { reader: u8, read_only: bool },
+    Join {
+        reader: u8,
+        read_only: bool,
+    },
+    Leave {
+        reader: u8,
+    },
+    Rights {
+        reader: u8,
+        read_only: bool,
+    },
     /// One of the replicas types; the update is sent now, or kept to be sent later.
-    Edit { reader: u8, replica: u8, kind: u8, keep: bool },
+    Edit {
+        reader: u8,
+        replica: u8,
+        kind: u8,
+        keep: bool,
+    },
     /// A kept update, once more or at last, perhaps with a byte changed.
-    Send { reader: u8, kept: u8, change: Option<(u16, u8)> },
-    Raw { reader: u8, step2: bool, bytes: Vec<u8> },
-    Step1 { reader: u8, bytes: Vec<u8> },
-    Presence { reader: u8, client: u8, clock: u8, gone: bool },
-    Ask { kind: u8, kept: u8 },
+    Send {
+        reader: u8,
+        kept: u8,
+        change: Option<(u16, u8)>,
+    },
+    Raw {
+        reader: u8,
+        step2: bool,
+        bytes: Vec<u8>,
+    },
+    Step1 {
+        reader: u8,
+        bytes: Vec<u8>,
+    },
+    Presence {
+        reader: u8,
+        client: u8,
+        clock: u8,
+        gone: bool,
+    },
+    Ask {
+        kind: u8,
+        kept: u8,
+    },
     /// The store answers the append under way.
-    Appended { ok: bool },
+    Appended {
+        ok: bool,
+    },
     /// The store answers what else it was asked.
-    Answered { ok: bool },
-    Compacted { ok: bool },
-    Overflowed { reader: u8, what: u8 },
-    Drained { reader: u8 },
-    Wait { seconds: u8 },
+    Answered {
+        ok: bool,
+    },
+    Compacted {
+        ok: bool,
+    },
+    Overflowed {
+        reader: u8,
+        what: u8,
+    },
+    Drained {
+        reader: u8,
+    },
+    Wait {
+        seconds: u8,
+    },
     Flush,
 }
 
@@ -149,7 +194,9 @@ impl Desk {
                 let entry = Entry { client: client.into(), clock: clock.into(), state };
                 self.say(id(reader), DocumentMessage::Awareness(vec![entry]));
             }
-            Step::Ask { kind, kept: which } => self.ask(kind, kept.get(usize::from(which) % kept.len().max(1)).cloned()),
+            Step::Ask { kind, kept: which } => {
+                self.ask(kind, kept.get(usize::from(which) % kept.len().max(1)).cloned())
+            }
             Step::Appended { ok } => self.appended(ok),
             Step::Answered { ok } => self.answered(ok),
             Step::Compacted { ok } => {

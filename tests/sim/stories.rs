@@ -15,6 +15,7 @@ use syncline::document::core::ReaderId;
 use syncline::document::core::Ticket;
 use syncline::document::request::Answer;
 use syncline::document::request::Request;
+use syncline::document::request::Revision;
 use syncline::name::DocName;
 use syncline::store::Epoch;
 use syncline::store::Loaded;
@@ -372,7 +373,8 @@ fn a_deleted_document_is_closed_and_lives_again_only_when_created() {
         Some(Effect::Append { epoch: Epoch(1), .. })
     ));
     desk.put(Input::Appended { batch, result: Ok(Seq(1)) });
-    assert_eq!(answers(&desk.take()), vec![(Ticket(3), Ok(Answer::Created { created: true, revision: Seq(1) }))]);
+    let reborn = Revision { epoch: Epoch(1), seq: Seq(1), settled: true };
+    assert_eq!(answers(&desk.take()), vec![(Ticket(3), Ok(Answer::Created { created: true, revision: reborn }))]);
 }
 
 /// Clients that redialled kept it closed for ever.
