@@ -165,6 +165,8 @@ impl Server {
         let (draining, stop_listening) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, connections) = (TaskTracker::new(), TaskTracker::new());
         let auth = Arc::new(Auth::new(&config.auth, config.dev, clock)?);
+        // A failure was logged, and is no reason not to start: clients are told to come back, and the keys are asked for again.
+        let _ = auth.refresh().await;
         let outboxes = Budget::new(unlimited(config.limits.outbox_total_bytes));
         let around = Surroundings {
             store: store.clone(),

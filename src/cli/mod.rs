@@ -23,6 +23,10 @@ use crate::config::Loaded;
 use crate::config::Sources;
 use crate::telemetry;
 
+/// The engine walks nested content by recursion, and a chain that grew over many updates can be deep. Address space, not
+/// memory: pages are taken as they are touched.
+const STACK_BYTES: usize = 32 << 20;
+
 #[derive(Parser)]
 #[command(name = "syncline", version, about = "A self-hosted server for collaborative state on Yjs")]
 struct Cli {
@@ -151,7 +155,7 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
     for warning in warnings {
         warn!(detail = warning, "configuration warning");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build()?;
     Ok(runtime.block_on(app::serve(config))?)
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::state_vector::StateVector;
 
+use crate::store::Epoch;
 use crate::store::Seq;
 use crate::store::StoreError;
 
@@ -78,6 +79,17 @@ pub enum Request {
     Flush,
 }
 
+/// Where a document stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revision {
+    /// Its life.
+    pub epoch: Epoch,
+    /// Its last durable record.
+    pub seq: Seq,
+    /// Whether that record holds everything that was shown; otherwise the same position can be seen with other content.
+    pub settled: bool,
+}
+
 /// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -85,8 +97,8 @@ pub enum Answer {
     State {
         /// Yjs update v1.
         update: Bytes,
-        /// The document's position: its last durable or accepted record.
-        revision: Seq,
+        /// Where the document stands.
+        revision: Revision,
     },
     /// To [`Request::Update`]: saved at this position.
     Saved(Seq),
@@ -94,8 +106,8 @@ pub enum Answer {
     Created {
         /// `false` when the document was there and is untouched.
         created: bool,
-        /// Its position.
-        revision: Seq,
+        /// Where it stands.
+        revision: Revision,
     },
     /// To [`Request::Presence`].
     Presence(Vec<Present>),

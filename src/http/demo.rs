@@ -13,7 +13,8 @@ use crate::http::etag;
 
 /// The page runs its own scripts and talks to its own server. `ws:` and `wss:` are named because older browsers do not
 /// count them as `'self'`.
-const POLICY: &str = "default-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'";
 
 struct Asset {
     content_type: &'static str,

@@ -38,6 +38,7 @@ use crate::document::request::Answer;
 use crate::document::request::Present;
 use crate::document::request::Refusal;
 use crate::document::request::Request;
+use crate::document::request::Revision;
 use crate::http::AppState;
 use crate::http::body;
 use crate::http::caller::Caller;
@@ -183,7 +184,7 @@ pub(super) async fn read_doc(
     let roots = rendered.await.map_err(Problem::internal)??;
     let counts = DocCounts { roots: roots.as_object().map_or(0, Map::len), members };
     let (name, kind) = (doc.as_str().to_owned(), doc.kind().map(str::to_owned));
-    let content = DocContent { name, kind, revision: revision.0, bytes, counts, roots };
+    let content = DocContent { name, kind, revision: revision.seq.0, bytes, counts, roots };
     Ok((etag::header(revision), Json(content)).into_response())
 }
 
@@ -278,11 +279,11 @@ pub(super) async fn create_doc(
     match ask(&state, &doc, Request::Create { template, member: caller.member() }).await? {
         Answer::Created { created: true, revision } => {
             let address = format!("/v1/docs/{}", utf8_percent_encode(doc.as_str(), NON_ALPHANUMERIC));
-            let saved = Json(Saved { revision: revision.0 });
+            let saved = Json(Saved { revision: revision.seq.0 });
             Ok((StatusCode::CREATED, [(header::LOCATION, address)], etag::header(revision), saved).into_response())
         }
         Answer::Created { created: false, revision } if if_absent => {
-            Ok((etag::header(revision), Json(Saved { revision: revision.0 })).into_response())
+            Ok((etag::header(revision), Json(Saved { revision: revision.seq.0 })).into_response())
         }
         Answer::Created { .. } => {
             Err(Problem::new(ErrorCode::AlreadyExists, "the document exists; it was not touched"))
@@ -358,7 +359,7 @@ fn refused(state: &AppState, refusal: Refusal) -> Problem {
     refusal.into()
 }
 
-async fn ask_state(state: &AppState, doc: &DocName, have: StateVector) -> Result<(Bytes, Seq), Problem> {
+async fn ask_state(state: &AppState, doc: &DocName, have: StateVector) -> Result<(Bytes, Revision), Problem> {
     match ask(state, doc, Request::State { have }).await? {
         Answer::State { update, revision } => Ok((update, revision)),
         other => Err(unexpected(&other)),

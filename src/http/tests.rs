@@ -1,6 +1,8 @@
 //! The router as a whole, as far as no document is needed.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -10,28 +12,88 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::Response;
 use serde_json::Value;
+use syncline_protocol::update::UpdateLimits;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::ws::SocketLimits;
+use super::ws::Sockets;
 use super::*;
+use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::Sources;
+use crate::config::load;
+use crate::document::actor::Surroundings;
+use crate::document::core::CoreSettings;
+use crate::document::core::Guards;
+use crate::hub::Hub;
+use crate::hub::InboxLimits;
+use crate::limit::ConnectionCounts;
+use crate::metrics::Metrics;
+use crate::outbox::Budget;
+use crate::outbox::OutboxLimits;
+use crate::store::memory::MemoryStore;
 
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 fn state() -> AppState {
-    let parts = Parts {
-        hub: Arc::default(),
-        auth: Arc::new(crate::auth::Auth { dev: false }),
-        clock: Clock::start(),
-        prometheus: metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(),
-        draining: CancellationToken::new(),
-        settings: Settings {
-            message_bytes: 1_000,
-            doc_bytes: 2_000,
-            allowed_origins: vec!["https://app.example".to_owned()],
+    let clock = Clock::start();
+    let (metrics, prometheus) = Metrics::install();
+    let auth = Arc::new(Auth::new(&config().auth, false, clock).unwrap());
+    let draining = CancellationToken::new();
+    let (hub, outboxes) = hub(clock, metrics.clone());
+    let sockets = Sockets {
+        hub: hub.clone(),
+        auth: auth.clone(),
+        clock,
+        metrics,
+        connections: ConnectionCounts::new(None, None),
+        failed_connects: None,
+        limits: SocketLimits {
+            message_bytes_max: 1_000,
+            outbox: OutboxLimits { bytes_max: 1_000, frames_max: 10 },
+            write_timeout: Duration::from_secs(1),
+            updates: None,
+            grace: Duration::ZERO,
+            hold_refused: Duration::ZERO,
+            held_max: 0,
+            drain_stagger: Duration::ZERO,
         },
+        outboxes,
+        held: AtomicUsize::new(0),
+        drain: draining.clone(),
+        tasks: TaskTracker::new(),
     };
-    AppState::new(parts)
+    let settings =
+        Settings { message_bytes: 1_000, doc_bytes: 2_000, allowed_origins: vec!["https://app.example".to_owned()] };
+    AppState::new(Parts { hub, auth, clock, sockets: Arc::new(sockets), prometheus, draining, settings })
+}
+
+fn config() -> Config {
+    let secret = ("SYNCLINE_AUTH__SECRET".to_owned(), "a secret that is only known to this test".to_owned());
+    load(&Sources { environment: vec![secret], ..Sources::default() }).unwrap().config
+}
+
+fn hub(clock: Clock, metrics: Arc<Metrics>) -> (Arc<Hub>, Arc<Budget>) {
+    let around = Surroundings {
+        store: Arc::new(MemoryStore::new()),
+        clock,
+        settings: CoreSettings {
+            doc_bytes_max: 2_000,
+            compact_bytes: 1_000_000,
+            idle: Duration::from_secs(60),
+            update: UpdateLimits::default(),
+        },
+        guards: Guards::nowhere(),
+        metrics,
+        compactions: Arc::new(Semaphore::new(1)),
+    };
+    let outboxes = Budget::new(1_000_000);
+    let limits = InboxLimits { doc_bytes_max: 1_000_000, total_bytes_max: 1_000_000 };
+    (Hub::new(around, limits, outboxes.clone(), TaskTracker::new()), outboxes)
 }
 
 async fn call(router: &Router, method: Method, path: &str, headers: &[(header::HeaderName, &str)]) -> Response {

@@ -20,11 +20,18 @@ use crate::store::Cover;
 #[derive(Debug)]
 pub(crate) enum Work {
     Load,
-    Append { batch: u64, epoch: Epoch, records: Vec<Record> },
+    Append {
+        batch: u64,
+        epoch: Epoch,
+        records: Vec<Record>,
+    },
     Delete,
     Revive,
     /// Loads first; what it loaded is built and stored in a second step.
-    Compact { epoch: Epoch, loaded: Option<Loaded> },
+    Compact {
+        epoch: Epoch,
+        loaded: Option<Loaded>,
+    },
 }
 
 /// One question under way. It is done on disk first and answered later: a crash may come in between.

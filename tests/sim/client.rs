@@ -152,7 +152,8 @@ impl Client {
 
     /// A clean goodbye.
     pub(crate) fn say_goodbye(&mut self, out: &mut VecDeque<Bytes>) {
-        let entry = self.presence.entries(&[self.id()]).into_iter().map(|entry| awareness::Entry { state: None, ..entry });
+        let entry =
+            self.presence.entries(&[self.id()]).into_iter().map(|entry| awareness::Entry { state: None, ..entry });
         send(out, DocumentMessage::Awareness(entry.collect()));
     }
 
@@ -228,7 +229,8 @@ impl Client {
     fn confirm(&mut self, update: &Bytes, lagged: bool) {
         if let Some(index) = self.unconfirmed.iter().position(|sent| sent == update) {
             self.confirmed.push(self.unconfirmed.remove(index));
-        } else if lagged {
+        }
+        if lagged {
             let cover = Cover::of(update);
             self.unconfirmed.retain(|sent| !cover.contains(&Cover::of(sent)));
         }

@@ -81,14 +81,8 @@ impl Server {
         let mut outputs = Vec::new();
         let session = Session::y_websocket(self.now.moment, settings, verdict, &mut outputs);
         let outbox = Arc::new(Outbox::new(self.limits.outbox, self.budget.clone()));
-        let end = End {
-            session,
-            outbox,
-            membership: None,
-            todo: outputs.into(),
-            last_sent: self.now.moment,
-            over: false,
-        };
+        let end =
+            End { session, outbox, membership: None, todo: outputs.into(), last_sent: self.now.moment, over: false };
         let connection = Connection {
             doc,
             member,

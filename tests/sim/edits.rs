@@ -59,7 +59,8 @@ pub(crate) fn edit(doc: &Doc, chance: &mut Chance) -> Option<Bytes> {
     Some(txn.encode_update_v1().into())
 }
 
-const WORDS: &[&str] = &["a", "hello ", "\u{1f600}", "\u{e9}t\u{e9}", "x\u{1f469}\u{200d}\u{1f680}y", "\n", "typing along "];
+const WORDS: &[&str] =
+    &["a", "hello ", "\u{1f600}", "\u{e9}t\u{e9}", "x\u{1f469}\u{200d}\u{1f680}y", "\n", "typing along "];
 
 /// The places between characters, counted in UTF-16 units.
 fn places(text: &TextRef, txn: &impl ReadTxn) -> Vec<u32> {

@@ -11,6 +11,7 @@ use syncline::document::actor::Port;
 use syncline::document::core::Core;
 use syncline::document::core::CoreSettings;
 use syncline::document::core::Effect;
+use syncline::document::core::Event;
 use syncline::document::core::Guards;
 use syncline::document::core::Input;
 use syncline::document::core::Lost;
@@ -129,6 +130,8 @@ pub(crate) struct Server {
     /// Effects until the process dies.
     pub(crate) fuse: Option<usize>,
     pub(crate) budget: Arc<Budget>,
+    /// Whether an update was ever dropped because it waited too long.
+    pub(crate) waiting_dropped: bool,
     next: u64,
 }
 
@@ -146,6 +149,7 @@ impl Server {
             promised: vec![Cover::default(); docs],
             fuse: None,
             budget: Budget::new(1 << 20),
+            waiting_dropped: false,
             next: 0,
         }
     }
@@ -212,7 +216,8 @@ impl Server {
             return Ok(true);
         }
         if let Some(input) = actor.answers.pop_front() {
-            actor.clearing = self.fault == Fault::ClearDirtyAfterAwait && matches!(input, Input::Appended { result: Ok(_), .. });
+            actor.clearing =
+                self.fault == Fault::ClearDirtyAfterAwait && matches!(input, Input::Appended { result: Ok(_), .. });
             actor.core.handle(self.now, input, &mut actor.effects);
             self.finish_batch(id, actor)?;
             actor.clearing = false;
@@ -336,7 +341,7 @@ impl Server {
                 }
             }
             Effect::Retire => self.retire(id, actor),
-            Effect::Count(_) => {}
+            Effect::Count(event) => self.waiting_dropped |= event == Event::WaitingDropped,
         }
         Ok(())
     }
@@ -388,8 +393,13 @@ impl Server {
     fn answer(&mut self, actor: &mut Actor, ticket: Ticket, result: Result<Answer, Refusal>) -> Go {
         let Some(update) = actor.asked.remove(&ticket) else { return broken("a request was answered twice") };
         actor.holders -= 1;
-        match (result, update) {
-            (Ok(Answer::Saved(revision) | Answer::Created { created: true, revision }), Some(update)) => {
+        let revision = match result {
+            Ok(Answer::Saved(seq)) => Some(seq),
+            Ok(Answer::Created { created: true, revision }) => Some(revision.seq),
+            _ => None,
+        };
+        match (revision, update) {
+            (Some(revision), Some(update)) => {
                 if revision > self.disk.last(actor.doc) && !self.disk.is_deleted(actor.doc) {
                     return broken("the answer names a revision that the log has not reached");
                 }

@@ -60,7 +60,8 @@ impl World {
         };
         let server = Server::new(docs, limits, fault);
         let named = chance.one_in(2);
-        let clients: Vec<Client> = (0..chance.between(2, 6)).map(|index| new_client(index, docs, named, chance)).collect();
+        let clients: Vec<Client> =
+            (0..chance.between(2, 6)).map(|index| new_client(index, docs, named, chance)).collect();
         let may_delete = chance.one_in(6);
         let mut world = Self {
             chance: chance.clone(),
@@ -81,6 +82,8 @@ impl World {
         if !self.chance.one_in(3) {
             return;
         }
+        // A tab that starts anew would take edits with it that others were about to build on.
+        self.may_delete = false;
         let relays = self.chance.one_in(2);
         for client in self.clients.iter_mut().filter(|client| client.right == Right::Write) {
             client.tab = Some(client.doc);
@@ -240,12 +243,12 @@ impl World {
                 client.hear(frame, link.lagged, now, &mut link.to_server)?;
             }
         }
-        if link.to_client.is_empty() {
-            if let Some(code) = link.closed {
-                link.client_gone = true;
-                self.closed(index, code);
-                return Ok(true);
-            }
+        if link.to_client.is_empty()
+            && let Some(code) = link.closed
+        {
+            link.client_gone = true;
+            self.closed(index, code);
+            return Ok(true);
         }
         Ok(busy)
     }
@@ -342,7 +345,7 @@ impl World {
         let doc = self.chance.below(self.docs);
         let writer = edits::new_doc(&mut self.chance);
         let update = edits::edit(&writer, &mut self.chance).unwrap_or_else(|| Bytes::from_static(&[0, 0]));
-        let template = self.chance.one_in(2).then(|| update.clone()).unwrap_or_else(|| Bytes::from_static(&[0, 0]));
+        let template = if self.chance.one_in(2) { update.clone() } else { Bytes::from_static(&[0, 0]) };
         let kind = self.chance.below(if self.may_delete { 8 } else { 6 });
         let (request, update) = match kind {
             0 | 1 => (Request::Update { update: update.clone(), member: None }, Some(update)),

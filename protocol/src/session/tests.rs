@@ -1,3 +1,5 @@
+//! Every phase against every input, and laws over random lists of inputs.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What the dialect reads and writes, example by example, and any bytes at all.
+
 use proptest::prelude::*;
 
 use super::*;

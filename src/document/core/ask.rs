@@ -10,6 +10,7 @@ use crate::document::request::Member;
 use crate::document::request::Present;
 use crate::document::request::Refusal;
 use crate::document::request::Request;
+use crate::document::request::Revision;
 use crate::document::saving::Ack;
 use crate::document::saving::Purpose;
 use crate::store::StoreError;
@@ -64,7 +65,7 @@ impl<P> Core<P> {
             return answer(effects, ticket, Err(no_such_document()));
         }
         match live.replica.diff(have) {
-            Ok(update) => answer(effects, ticket, Ok(Answer::State { update, revision: self.saving.saved() })),
+            Ok(update) => answer(effects, ticket, Ok(Answer::State { update, revision: self.revision() })),
             Err(_) => {
                 let refusal = Refusal::new(ErrorCode::ChannelError, "the document cannot be encoded");
                 answer(effects, ticket, Err(refusal));
@@ -83,7 +84,7 @@ impl<P> Core<P> {
     ) {
         let Phase::Live(live) = &mut self.phase else { return };
         if live.exists {
-            let revision = self.saving.saved();
+            let revision = self.revision();
             return answer(effects, ticket, Ok(Answer::Created { created: false, revision }));
         }
         if template.as_ref() == EMPTY_UPDATE {
@@ -93,6 +94,10 @@ impl<P> Core<P> {
             return self.record(now, template, user, Some(Ack::Ticket { ticket, purpose: Purpose::Create }));
         }
         self.update(now, Source::Ticket { ticket, member, purpose: Purpose::Create }, template, effects);
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        Revision { epoch: self.epoch, seq: self.saving.saved(), settled: self.saving.is_idle() }
     }
 
     fn present(&self) -> Vec<Present> {

@@ -118,6 +118,9 @@ impl<P> Core<P> {
     }
 
     pub(super) fn revived(&mut self, now: Now, result: Result<Epoch, StoreError>, effects: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Loading { .. }) {
+            return;
+        }
         match result {
             Ok(_) => effects.push(Effect::Load),
             Err(error) => {
@@ -134,6 +137,7 @@ impl<P> Core<P> {
         self.batch.awareness.extend(self.awareness.expire(now.moment));
         let dropped = self.waiting.expire(now.moment);
         self.ask_again(now, dropped, effects);
+        self.ask_after_pause(now, effects);
         let idle_over = self.idle_since.is_some_and(|since| now.moment >= since.after(self.idle_time()));
         if idle_over && !self.retiring {
             self.retire(now, effects);
@@ -219,10 +223,8 @@ impl Live {
         let pieces = if update.len() > PART_BYTES { parts(&update, have, PART_BYTES).ok() } else { None };
         let mut messages: Vec<ServerMessage> =
             pieces.unwrap_or_else(|| vec![update]).into_iter().map(ServerMessage::Update).collect();
-        if asked {
-            if let Some(ServerMessage::Update(last)) = messages.pop() {
-                messages.push(ServerMessage::SyncStep2(last));
-            }
+        if asked && let Some(ServerMessage::Update(last)) = messages.pop() {
+            messages.push(ServerMessage::SyncStep2(last));
         }
         let messages: Arc<[ServerMessage]> = messages.into();
         if newcomer {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::Access;
+use syncline_protocol::limits::PART_BYTES;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Readiness;
 use syncline_protocol::update::Summary;
 use syncline_protocol::update::UpdateLimits;
 use syncline_protocol::update::merge;
+use syncline_protocol::update::parts;
 use syncline_protocol::update::split_ready;
 use syncline_protocol::update::validate;
 
@@ -119,7 +121,8 @@ impl<P> Core<P> {
                 None => self.acknowledge(&source, effects),
             },
             Ok((ready, Some(rest))) => {
-                if let Some(ready) = ready {
+                // A request cannot wait for the rest, so none of it is merged.
+                if let Some(ready) = ready.filter(|_| source.reader().is_some()) {
                     self.merge_silently(now, &source, ready, effects);
                 }
                 self.hold(now, source, rest, effects);
@@ -153,17 +156,30 @@ impl<P> Core<P> {
 
     /// Asks writers whose updates were dropped for everything that we lack.
     pub(super) fn ask_again(&mut self, now: Now, writers: Vec<ReaderId>, effects: &mut Vec<Effect>) {
-        let Phase::Live(live) = &self.phase else { return };
-        let mut state_vector = None;
-        for id in writers {
+        for writer in writers {
             effects.push(Effect::Count(Event::WaitingDropped));
-            let Some(reader) = self.readers.get_mut(&id) else { continue };
-            if reader.asked_at.is_some_and(|at| now.moment.since(at) < PAUSE) {
-                continue;
-            }
-            reader.asked_at = Some(now.moment);
-            let state_vector = state_vector.get_or_insert_with(|| live.replica.clocks().encode()).clone();
-            effects.push(Effect::Step1 { reader: id, state_vector });
+            self.ask_for_rest(now, writer, effects);
+        }
+    }
+
+    /// Not more often than every [`PAUSE`]; what is dropped in between is asked for when the pause is over.
+    fn ask_for_rest(&mut self, now: Now, writer: ReaderId, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &self.phase else { return };
+        let Some(reader) = self.readers.get_mut(&writer) else { return };
+        let allowed = reader.asked_at.map_or(now.moment, |at| at.after(PAUSE));
+        if now.moment < allowed {
+            self.ask_later.insert(writer, allowed);
+            return;
+        }
+        reader.asked_at = Some(now.moment);
+        effects.push(Effect::Step1 { reader: writer, state_vector: live.replica.clocks().encode() });
+    }
+
+    pub(super) fn ask_after_pause(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due = self.ask_later.iter().filter(|&(_, &at)| at <= now.moment).map(|(&writer, _)| writer);
+        for writer in due.collect::<Vec<_>>() {
+            self.ask_later.remove(&writer);
+            self.ask_for_rest(now, writer, effects);
         }
     }
 
@@ -180,8 +196,11 @@ impl<P> Core<P> {
     }
 
     fn retry(&mut self, now: Now, held: Held, effects: &mut Vec<Effect>) {
-        if !self.readers.contains_key(&held.from) {
-            return;
+        let Some(reader) = self.readers.get(&held.from) else { return };
+        if reader.access == Access::Read {
+            // Its rights changed meanwhile: judged as if it came now.
+            let source = Source::Reader { reader: held.from, sent: held.sent };
+            return self.update(now, source, held.update, effects);
         }
         let Phase::Live(live) = &self.phase else {
             // A reload came in between; it waits on. What fits now fitted before.
@@ -278,11 +297,12 @@ impl<P> Core<P> {
 
     fn has_room(&mut self, bytes: usize) -> bool {
         let max = self.settings.doc_bytes_max;
-        if self.size.bytes + bytes > max && !self.size.exact {
-            if let Phase::Live(live) = &self.phase {
-                let size = live.replica.diff(&StateVector::default()).map(|state| state.len());
-                self.size = Size { bytes: size.unwrap_or(usize::MAX - max), exact: true };
-            }
+        if self.size.bytes + bytes > max
+            && !self.size.exact
+            && let Phase::Live(live) = &self.phase
+        {
+            let size = live.replica.diff(&StateVector::default()).map(|state| state.len());
+            self.size = Size { bytes: size.unwrap_or(usize::MAX - max), exact: true };
         }
         self.size.bytes + bytes <= max
     }
@@ -311,10 +331,9 @@ impl<P> Core<P> {
             }
             Ack::Since { reader, since } => self.release_since(reader, since, effects),
             Ack::Ticket { ticket, purpose } => {
-                let revision = self.saving.saved();
                 let answer = match purpose {
-                    Purpose::Save => Answer::Saved(revision),
-                    Purpose::Create => Answer::Created { created: true, revision },
+                    Purpose::Save => Answer::Saved(self.saving.saved()),
+                    Purpose::Create => Answer::Created { created: true, revision: self.revision() },
                     Purpose::Flush => Answer::Done,
                 };
                 effects.push(Effect::Answer { ticket, result: Ok(answer) });
@@ -324,9 +343,9 @@ impl<P> Core<P> {
 
     fn release_since(&mut self, id: ReaderId, since: Vec<(u64, u32)>, effects: &mut Vec<Effect>) {
         let live = match &mut self.phase {
-            Phase::Live(live) => live,
+            Phase::Live(live) | Phase::Deleting { live, .. } => live,
             Phase::Loading { due, .. } => return due.push(Ack::Since { reader: id, since }),
-            Phase::Deleting { .. } | Phase::Closed { .. } => return,
+            Phase::Closed { .. } => return,
         };
         let have = lowered(live.replica.clocks(), &since);
         let Some(reader) = self.readers.get(&id) else { return };
@@ -341,14 +360,15 @@ impl<P> Core<P> {
     /// What was merged since the last flush, to everybody but its writers: they have it, and hear of it when it is durable.
     pub(super) fn send_batch(&mut self, effects: &mut Vec<Effect>) {
         let applied = std::mem::take(&mut self.batch.applied);
+        let Some(clocks) = self.clocks().filter(|_| !applied.is_empty()) else { return };
         let writers: BTreeSet<ReaderId> = applied.iter().filter_map(|update| update.from).collect();
         let writers: Vec<ReaderId> = writers.into_iter().collect();
-        for update in merged(applied.iter().map(|update| &update.update)) {
+        for update in frames(applied.iter().map(|update| &update.update), clocks) {
             effects.push(Effect::Broadcast { update, except: writers.clone() });
         }
         for &writer in &writers {
             let others = applied.iter().filter(|update| update.from != Some(writer)).map(|update| &update.update);
-            for update in merged(others) {
+            for update in frames(others, clocks) {
                 effects.push(Effect::Change { reader: writer, update });
             }
         }
@@ -387,20 +407,39 @@ impl<P> Core<P> {
     }
 }
 
-/// One frame's worth of updates each, in order.
-fn merged<'a>(updates: impl Iterator<Item = &'a Bytes>) -> Vec<Bytes> {
-    let updates: Vec<Bytes> = updates.cloned().collect();
+/// One frame's worth of updates each, in order. `clocks` is what a reader has after the last of them.
+fn frames<'a>(updates: impl Iterator<Item = &'a Bytes>, clocks: &StateVector) -> Vec<Bytes> {
     let mut frames = Vec::new();
-    for chunk in updates.chunks(MERGE_MAX) {
-        match chunk {
-            [update] => frames.push(update.clone()),
-            chunk => match merge(chunk) {
-                Some(frame) => frames.push(frame),
-                None => frames.extend_from_slice(chunk),
-            },
+    let mut chunk: Vec<Bytes> = Vec::new();
+    let mut bytes = 0;
+    for update in updates {
+        if chunk.len() == MERGE_MAX || bytes + update.len() > PART_BYTES {
+            close_frame(&mut chunk, &mut frames);
+            bytes = 0;
         }
+        if update.len() > 2 * PART_BYTES {
+            // One huge frame is silence to a client's watchdog for as long as it takes to arrive.
+            close_frame(&mut chunk, &mut frames);
+            match parts(update, &lowered(clocks, &starts_of(update)), PART_BYTES) {
+                Ok(parts) => frames.extend(parts),
+                Err(_) => frames.push(update.clone()),
+            }
+            continue;
+        }
+        bytes += update.len();
+        chunk.push(update.clone());
     }
+    close_frame(&mut chunk, &mut frames);
     frames
+}
+
+/// Merges a chunk into one frame where its bytes fit together, as those of one batch nearly always do.
+fn close_frame(chunk: &mut Vec<Bytes>, frames: &mut Vec<Bytes>) {
+    match merge(chunk).filter(|_| chunk.len() > 1) {
+        Some(frame) => frames.push(frame),
+        None => frames.append(chunk),
+    }
+    chunk.clear();
 }
 
 /// The clocks at which an update starts, client by client.

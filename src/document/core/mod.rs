@@ -95,6 +95,8 @@ pub struct Core<P> {
     awareness: Awareness,
     saving: Saving,
     waiting: Waiting,
+    /// Writers to be asked for what was dropped, and when.
+    ask_later: BTreeMap<ReaderId, Moment>,
     batch: Batch,
     size: Size,
     compaction: Compaction,
@@ -212,6 +214,7 @@ impl<P> Core<P> {
             awareness: Awareness::default(),
             saving: Saving::default(),
             waiting: Waiting::default(),
+            ask_later: BTreeMap::new(),
             batch: Batch::default(),
             size: Size::default(),
             compaction: Compaction::default(),
@@ -284,7 +287,9 @@ impl<P> Core<P> {
             return None;
         }
         let idle = self.idle_since.filter(|_| !self.retiring).map(|since| since.after(self.idle_time()));
-        [self.awareness.deadline(), self.waiting.deadline(), self.saving.deadline(), idle].into_iter().flatten().min()
+        let ask = self.ask_later.values().min().copied();
+        let due = [self.awareness.deadline(), self.waiting.deadline(), self.saving.deadline(), ask, idle];
+        due.into_iter().flatten().min()
     }
 
     /// Takes one input.

@@ -52,6 +52,7 @@ impl<P> Core<P> {
 
     pub(super) fn leave(&mut self, reader: ReaderId) {
         self.ended.remove(&reader);
+        self.ask_later.remove(&reader);
         if self.readers.remove(&reader).is_some() {
             self.batch.awareness.extend(self.awareness.leave(reader));
             self.saving.leave(reader);
@@ -62,6 +63,7 @@ impl<P> Core<P> {
         if let Some(reader) = self.readers.remove(&id) {
             self.batch.awareness.extend(self.awareness.leave(id));
             self.saving.leave(id);
+            self.ask_later.remove(&id);
             self.ended.insert(id, reader.port);
             effects.push(Effect::End { reader: id, code });
         }
@@ -114,13 +116,12 @@ impl<P> Core<P> {
     }
 
     pub(super) fn overflowed(&mut self, id: ReaderId, lost: Lost, effects: &mut Vec<Effect>) {
+        // From here on the reader is passed over, so whatever was lost, it lacks what is still to be sent of this batch too.
+        let before: Vec<(u64, u32)> = self.batch.before.iter().map(|(&id, &clock)| (id, clock)).collect();
         let missing = self.clocks().and_then(|clocks| match &lost {
-            Lost::Change => {
-                let before: Vec<(u64, u32)> = self.batch.before.iter().map(|(&id, &clock)| (id, clock)).collect();
-                Some((lowered(clocks, &before), false))
-            }
-            Lost::Echo(update) => Some((lowered(clocks, &starts_of(update)), false)),
-            Lost::State { have, answer } => Some((have.clone(), *answer)),
+            Lost::Change => Some((lowered(clocks, &before), false)),
+            Lost::Echo(update) => Some((lowered(&lowered(clocks, &before), &starts_of(update)), false)),
+            Lost::State { have, answer } => Some((lowered(have, &before), *answer)),
             Lost::Awareness => None,
         });
         let Some(reader) = self.readers.get_mut(&id) else { return };
@@ -147,10 +148,10 @@ impl<P> Core<P> {
             effects.push(Effect::State { reader: id, have, answer, parts });
             effects.push(Effect::Count(Event::CaughtUp));
         }
-        if std::mem::take(&mut reader.awareness_behind) {
-            if let Some(entries) = self.awareness.encode_all() {
-                effects.push(Effect::Awareness { reader: id, entries });
-            }
+        if std::mem::take(&mut reader.awareness_behind)
+            && let Some(entries) = self.awareness.encode_all()
+        {
+            effects.push(Effect::Awareness { reader: id, entries });
         }
     }
 }

@@ -1,0 +1,5 @@
+//! What the stories play with: clients that behave like the npm ones, bare sockets that do not, and what they write.
+
+pub(crate) mod client;
+pub(crate) mod pad;
+pub(crate) mod socket;
