@@ -65,7 +65,11 @@ fn join(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("join 500 KB");
     group.sample_size(20);
     group.bench_function("loaded", |bencher| {
-        bencher.iter_batched(|| stored.clone(), |stored| Desk::with_readers(stored).effects.len(), BatchSize::LargeInput);
+        bencher.iter_batched(
+            || stored.clone(),
+            |stored| Desk::with_readers(stored).effects.len(),
+            BatchSize::LargeInput,
+        );
     });
     let mut desk = Desk::with_readers(stored.clone());
     let letter = typing(1, 1).remove(0);

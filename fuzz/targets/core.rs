@@ -96,7 +96,11 @@ fn answer(choices: &mut Unstructured<'_>, shell: &mut Shell) -> Result<()> {
 }
 
 /// Somebody who is connected, or was told to end and does not know it yet.
-fn with_reader(choices: &mut Unstructured<'_>, shell: &mut Shell, act: impl FnOnce(&mut Shell, ReaderId)) -> Result<()> {
+fn with_reader(
+    choices: &mut Unstructured<'_>,
+    shell: &mut Shell,
+    act: impl FnOnce(&mut Shell, ReaderId),
+) -> Result<()> {
     let all: Vec<ReaderId> = shell.readers.iter().chain(&shell.ended).copied().collect();
     if !all.is_empty() {
         act(shell, *choices.choose(&all)?);
@@ -152,7 +156,8 @@ fn message(choices: &mut Unstructured<'_>, shell: &Shell) -> Result<DocumentMess
         1 => {
             let clocks = shell.core.replica().map(|replica| replica.clocks().clone()).unwrap_or_default();
             let shift = choices.arbitrary::<u32>()?;
-            let had: StateVector = clocks.iter().map(|(client, clock)| (client, clock.wrapping_sub(shift % 8))).collect();
+            let had: StateVector =
+                clocks.iter().map(|(client, clock)| (client, clock.wrapping_sub(shift % 8))).collect();
             DocumentMessage::SyncStep1(had.encode())
         }
         2 => DocumentMessage::SyncStep1(Bytes::copy_from_slice(choices.arbitrary()?)),
@@ -167,7 +172,11 @@ fn presence(choices: &mut Unstructured<'_>) -> Result<Vec<awareness::Entry>> {
         .map(|_| {
             let states = [None, Some(&b"{}"[..]), Some(b"{\"cursor\":1}")];
             let state = choices.choose(&states)?.map(Bytes::from_static);
-            Ok(awareness::Entry { client: choices.int_in_range(1..=6)?, clock: choices.arbitrary::<u8>()?.into(), state })
+            Ok(awareness::Entry {
+                client: choices.int_in_range(1..=6)?,
+                clock: choices.arbitrary::<u8>()?.into(),
+                state,
+            })
         })
         .collect()
 }

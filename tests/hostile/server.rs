@@ -127,10 +127,9 @@ struct Talk {
 impl Talk {
     /// Sends an update and asks for the whole state behind it. `Some(code)` when the server closes over it.
     fn tell(&mut self, update: &Bytes) -> Option<Option<u16>> {
-        for message in [
-            DocumentMessage::Update(update.clone()),
-            DocumentMessage::SyncStep1(StateVector::default().encode()),
-        ] {
+        for message in
+            [DocumentMessage::Update(update.clone()), DocumentMessage::SyncStep1(StateVector::default().encode())]
+        {
             let _ = self.socket.send(Message::Binary(y_websocket::encode_client(&message)));
         }
         loop {

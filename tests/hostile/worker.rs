@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use syncline::document::compact;
+use syncline::document::core::ReaderId;
 use syncline::document::json;
 use syncline::document::replica::Deleted;
 use syncline_protocol::channel::Access;
@@ -125,11 +126,15 @@ pub(crate) fn run(seeds: std::ops::Range<u64>, report: &Path) {
 pub(crate) fn live(steps: &[Step], report: &mut Report, file: &File) {
     let mut shell = Shell::new();
     shell.answer_all();
+    let slow = shell.join(Access::Read);
+    shell.say(slow, DocumentMessage::SyncStep1(StateVector::default().encode()));
+    shell.full.insert(slow);
     for (index, step) in steps.iter().enumerate() {
         at(report, file, index, Stage::Apply);
-        give(&mut shell, step, report);
+        give(&mut shell, slow, step, report);
     }
     at(report, file, steps.len(), Stage::Encode);
+    shell.drained(slow);
     let half: StateVector = shell.core.replica().into_iter().flat_map(|r| r.clocks().iter()).map(halved).collect();
     let reader = shell.join(Access::Read);
     shell.say(reader, DocumentMessage::SyncStep1(half.encode()));
@@ -158,11 +163,9 @@ fn at(report: &mut Report, file: &File, step: usize, stage: Stage) {
 }
 
 /// The attacker sends one update, on a new connection where the last one was ended.
-fn give(shell: &mut Shell, step: &Step, report: &mut Report) {
-    let attacker = match shell.readers.first() {
-        Some(&reader) => reader,
-        None => shell.join(Access::Write),
-    };
+fn give(shell: &mut Shell, slow: ReaderId, step: &Step, report: &mut Report) {
+    let connected = shell.readers.iter().copied().find(|&reader| reader != slow);
+    let attacker = connected.unwrap_or_else(|| shell.join(Access::Write));
     let before = shell.counts;
     shell.say(attacker, DocumentMessage::Update(step.update.clone()));
     shell.answer_all();
