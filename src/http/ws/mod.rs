@@ -36,6 +36,7 @@ use crate::auth::Identity;
 use crate::auth::access::Level;
 use crate::clock::Clock;
 use crate::document::request::Member;
+use crate::http::origins::Origins;
 use crate::hub::Hub;
 use crate::limit::ConnectionCounts;
 use crate::limit::ConnectionGuard;
@@ -68,6 +69,8 @@ pub struct Sockets {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Which pages may connect.
+    pub origins: Arc<Origins>,
     /// How many connections there are, and whose.
     pub connections: Arc<ConnectionCounts>,
     /// Failed authentications by address and user; `None` without a limit.
@@ -158,7 +161,14 @@ fn select_protocol(upgrade: WebSocketUpgrade, headers: &HeaderMap) -> WebSocketU
 impl Sockets {
     async fn admit(&self, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Admission {
         let Some(doc) = document_of(uri) else { return Admission::refused(ErrorCode::InvalidPayload) };
-        match self.enter(peer, &doc, token_of(uri, headers).as_deref()).await {
+        let entered = if self.origins.admit(headers) {
+            self.enter(peer, &doc, token_of(uri, headers).as_deref()).await
+        } else {
+            // A page elsewhere, in the browser of somebody who is let in.
+            tracing::debug!(event = "connection_refused", code = ErrorCode::Forbidden.word(), reason = "origin");
+            Err(ErrorCode::Forbidden)
+        };
+        match entered {
             Ok(admission) => Admission { doc: Some(doc), ..admission },
             Err(code) => {
                 self.metrics.refused(code);
