@@ -3,7 +3,7 @@
 #   make run      the page, a release server, `--dev` on http://127.0.0.1:8080, data in ./data
 #   make test     everything that must hold before a change goes in (under 25 minutes on two cores)
 #   make check    the quick part: format, lints, architecture, unit tests
-#   make fuzz     every fuzz target for FUZZ_SECONDS each
+#   make fuzz     every fuzz target for FUZZ_SECONDS each, then HOSTILE_UPDATES mutated updates against the engine
 #   make sim      the simulator over SIM_SEEDS seeds
 #   make bench    the criterion benchmarks
 #   make compare  the same work on the servers people would otherwise pick
@@ -16,6 +16,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 FUZZ_SECONDS ?= 600
+HOSTILE_UPDATES ?= 4000000
 SIM_SEEDS ?= 100000
 CHROMIUM ?= /usr/bin/chromium
 export CHROMIUM
@@ -63,6 +64,7 @@ deny:
 
 fuzz:
 	bash fuzz/run.sh $(FUZZ_SECONDS)
+	bash fuzz/hostile.sh $(HOSTILE_UPDATES)
 
 sim:
 	SYNCLINE_SIM_SEEDS=$(SIM_SEEDS) cargo test --release --test sim -- --nocapture

@@ -27,6 +27,7 @@ step "doc tests" cargo test --quiet --workspace --doc
 step "server binary" cargo build --quiet --bin syncline
 step "interop with the npm clients" bash scripts/interop.sh
 step "two browsers" bash scripts/browser.sh
+step "benchmarks, once each" bash scripts/bench.sh --try
 step "fuzz targets, 10 s each" bash fuzz/run.sh 10
 
 printf '\n== passed\n'

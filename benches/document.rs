@@ -1,0 +1,171 @@
+//! One document at work, without sockets and without a disk.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::BatchSize;
+use criterion::Criterion;
+use syncline::clock::Now;
+use syncline::document::core::Core;
+use syncline::document::core::CoreSettings;
+use syncline::document::core::Effect;
+use syncline::document::core::Guards;
+use syncline::document::core::Input;
+use syncline::document::core::ReaderId;
+use syncline::name::DocName;
+use syncline::store::Loaded;
+use syncline::store::Seq;
+use syncline::store::Snapshot;
+use syncline_protocol::awareness::Entry;
+use syncline_protocol::channel::Access;
+use syncline_protocol::channel::DocumentMessage;
+use syncline_protocol::state_vector::StateVector;
+use syncline_protocol::update::UpdateLimits;
+
+use crate::material::paper;
+use crate::material::typing;
+
+const READERS: u64 = 100;
+/// Long enough that setting a document up does not count, short enough that it stays the document of one paragraph.
+const LETTERS: usize = 200;
+
+pub(crate) fn benches(criterion: &mut Criterion) {
+    edit(criterion);
+    join(criterion);
+    presence(criterion);
+}
+
+/// A letter: judged, merged, one frame for a hundred readers, one append, acknowledged.
+fn edit(criterion: &mut Criterion) {
+    let updates = typing(1, LETTERS);
+    let mut group = criterion.benchmark_group("core");
+    group.throughput(criterion::Throughput::Elements(LETTERS as u64));
+    group.bench_function("200 updates, 100 readers", |bencher| {
+        bencher.iter_batched_ref(
+            || Desk::with_readers(Loaded::default()),
+            |desk| {
+                for update in &updates {
+                    desk.say(ReaderId(1), DocumentMessage::Update(update.clone()));
+                    desk.finish();
+                }
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
+fn join(criterion: &mut Criterion) {
+    let stored = || {
+        let snapshot = Snapshot { state: paper(), through: Seq(1), sidecar: Bytes::new() };
+        Loaded { snapshot: Some(snapshot), last: Seq(1), ..Loaded::default() }
+    };
+    let stored = stored();
+    let step1 = DocumentMessage::SyncStep1(StateVector::default().encode());
+    let mut group = criterion.benchmark_group("join 500 KB");
+    group.sample_size(20);
+    group.bench_function("loaded", |bencher| {
+        bencher.iter_batched(
+            || stored.clone(),
+            |stored| Desk::with_readers(stored).effects.len(),
+            BatchSize::LargeInput,
+        );
+    });
+    let mut desk = Desk::with_readers(stored.clone());
+    let letter = typing(1, 1).remove(0);
+    group.bench_function("encoded", |bencher| {
+        bencher.iter_batched_ref(
+            || {
+                let mut desk = Desk::with_readers(stored.clone());
+                desk.say(ReaderId(1), DocumentMessage::Update(letter.clone()));
+                desk.finish();
+                desk
+            },
+            |desk| {
+                desk.say(ReaderId(1), step1.clone());
+                desk.finish();
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.bench_function("shared", |bencher| {
+        bencher.iter(|| {
+            desk.say(ReaderId(1), step1.clone());
+            desk.finish();
+        });
+    });
+    group.finish();
+}
+
+/// A hundred people move their cursors, and the batch leaves as one frame.
+fn presence(criterion: &mut Criterion) {
+    let mut desk = Desk::with_readers(Loaded::default());
+    let mut clock = 0;
+    let state = Bytes::from_static(br##"{"user":{"name":"Ada","color":"#30bced"},"cursor":{"anchor":17,"head":23}}"##);
+    let mut group = criterion.benchmark_group("awareness");
+    group.throughput(criterion::Throughput::Elements(READERS));
+    group.bench_function("100 clients", |bencher| {
+        bencher.iter(|| {
+            clock += 1;
+            for client in 1..=READERS {
+                let entry = Entry { client, clock, state: Some(state.clone()) };
+                desk.say(ReaderId(client), DocumentMessage::Awareness(vec![entry]));
+            }
+            desk.finish();
+        });
+    });
+    group.finish();
+}
+
+/// A document with its readers, and a store that always says yes.
+struct Desk {
+    core: Core<()>,
+    effects: Vec<Effect>,
+    now: Now,
+    saved: u64,
+}
+
+impl Desk {
+    fn with_readers(stored: Loaded) -> Self {
+        let settings = CoreSettings {
+            doc_bytes_max: 64 << 20,
+            compact_bytes: 1 << 20,
+            idle: Duration::from_secs(60),
+            update: UpdateLimits::default(),
+        };
+        let mut effects = Vec::new();
+        let name = DocName::parse("bench").expect("a plain name");
+        let core = Core::new(name, settings, Guards::nowhere(), &mut effects);
+        let mut desk = Self { core, effects, now: Now::default(), saved: stored.last.0 };
+        desk.handle(Input::Loaded(Ok(stored)));
+        for reader in 1..=READERS {
+            let reader = ReaderId(reader);
+            desk.handle(Input::Join { reader, access: Access::Write, member: None, port: () });
+            desk.say(reader, DocumentMessage::SyncStep1(StateVector::default().encode()));
+        }
+        desk.finish();
+        desk
+    }
+
+    fn say(&mut self, reader: ReaderId, message: DocumentMessage) {
+        self.handle(Input::Message { reader, message });
+    }
+
+    fn handle(&mut self, input: Input<()>) {
+        self.core.handle(self.now, input, &mut self.effects);
+    }
+
+    /// Ends the batch; what it appends is durable at once.
+    fn finish(&mut self) {
+        self.core.flush(self.now, &mut self.effects);
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                if let Effect::Append { batch, records, .. } = effect {
+                    self.saved += records.len() as u64;
+                    self.handle(Input::Appended { batch, result: Ok(Seq(self.saved)) });
+                }
+            }
+        }
+        self.core.settled();
+    }
+}
