@@ -113,8 +113,8 @@ impl Connection {
             let input = match message {
                 Ok(Message::Binary(frame)) => Input::Frame(frame),
                 Ok(Message::Text(_)) => Input::Text,
-                Ok(Message::Ping(_) | Message::Pong(_)) => continue,
-                Ok(Message::Close(_)) => return,
+                // The library answers pings and closes as reading goes on.
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => continue,
                 Err(error) => match refusal_of(error) {
                     Some(code) => {
                         self.close(code);
