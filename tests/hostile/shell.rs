@@ -80,7 +80,10 @@ pub(crate) struct Shell {
     durable: StateVector,
     deleted: bool,
     numbers: u64,
-    retired: bool,
+    /// Left memory; the next visitor brings it back.
+    gone: bool,
+    /// A visitor is on the way.
+    wanted: bool,
 }
 
 impl Shell {
@@ -110,13 +113,15 @@ impl Shell {
             durable: StateVector::default(),
             deleted: false,
             numbers: 0,
-            retired: false,
+            gone: false,
+            wanted: false,
         };
         shell.settle();
         shell
     }
 
     pub(crate) fn join(&mut self, access: Access) -> ReaderId {
+        self.bring_back();
         let reader = ReaderId(self.number());
         self.readers.insert(reader);
         self.handle(Input::Join { reader, access, member: None, port: () });
@@ -135,6 +140,7 @@ impl Shell {
     }
 
     pub(crate) fn ask(&mut self, request: Request) {
+        self.bring_back();
         let ticket = Ticket(self.number());
         self.open.insert(ticket);
         self.handle(Input::Ask { ticket, request });
@@ -147,15 +153,30 @@ impl Shell {
 
     /// Gives the core one input. [`Self::flush`] ends the batch.
     pub(crate) fn handle(&mut self, input: Input<()>) {
-        self.core.handle(self.now, input, &mut self.effects);
+        if !self.gone {
+            self.core.handle(self.now, input, &mut self.effects);
+        }
+    }
+
+    /// Whoever wants a document that left memory waits until it is loaded.
+    fn bring_back(&mut self) {
+        if self.gone {
+            self.wanted = true;
+            self.start_again();
+            self.answer_all();
+            self.wanted = false;
+        }
     }
 
     /// Ends a batch, as the actor does.
     pub(crate) fn flush(&mut self) {
+        if self.gone {
+            return;
+        }
         self.core.flush(self.now, &mut self.effects);
         self.settle();
-        if std::mem::take(&mut self.retired) {
-            self.start_again();
+        if self.gone {
+            self.calls.clear();
         }
         self.check();
     }
@@ -164,7 +185,7 @@ impl Shell {
     pub(crate) fn wait(&mut self, milliseconds: u64) {
         self.now.moment = Moment(self.now.moment.0 + milliseconds);
         self.now.wall_ms += milliseconds;
-        if self.core.deadline().is_some_and(|due| due <= self.now.moment) {
+        if !self.gone && self.core.deadline().is_some_and(|due| due <= self.now.moment) {
             self.handle(Input::Tick);
         }
     }
@@ -199,7 +220,7 @@ impl Shell {
         }
         self.answer_all();
         assert!(self.open.is_empty(), "asked and never answered: {:?}", self.open);
-        assert_eq!(self.core.backlog_bytes(), 0, "a healthy store, and still something unsaved");
+        assert!(self.gone || self.core.backlog_bytes() == 0, "a healthy store, and still something unsaved");
     }
 
     /// What is on disk.
@@ -215,6 +236,7 @@ impl Shell {
         self.ended.clear();
         self.full.clear();
         self.effects.clear();
+        self.gone = false;
         self.core = fresh(&self.settings, &mut self.effects);
         self.settle();
     }
@@ -333,8 +355,11 @@ impl Shell {
                 self.last_answer = Some(result);
             }
             Effect::End { reader, .. } => {
-                assert!(self.readers.remove(&reader), "{reader:?} was ended twice");
-                self.ended.insert(reader);
+                assert!(!self.ended.contains(&reader), "{reader:?} was ended twice");
+                // One that left in the same batch hears nothing of it any more.
+                if self.readers.remove(&reader) {
+                    self.ended.insert(reader);
+                }
             }
             Effect::Retire => self.retire(),
             Effect::Count(event) => self.count(event),
@@ -364,8 +389,8 @@ impl Shell {
     }
 
     fn retire(&mut self) {
-        if self.readers.is_empty() && self.ended.is_empty() && self.open.is_empty() {
-            self.retired = true;
+        if self.readers.is_empty() && self.ended.is_empty() && self.open.is_empty() && !self.wanted {
+            self.gone = true;
         } else {
             self.core.stay(self.now);
         }
