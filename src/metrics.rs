@@ -27,20 +27,17 @@ const BATCH_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16
 pub enum Transport {
     /// `/sync/{doc}`.
     YWebsocket,
-    /// A REST request.
-    Rest,
 }
 
 impl Transport {
     /// Every transport.
-    pub const ALL: [Self; 2] = [Self::YWebsocket, Self::Rest];
+    pub const ALL: [Self; 1] = [Self::YWebsocket];
 
     /// Its label.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::YWebsocket => "y_websocket",
-            Self::Rest => "rest",
         }
     }
 }
@@ -111,17 +108,16 @@ metrics! {
         "Updates refused because they are impossible or dangerous.";
     documents_loaded: Gauge, "syncline_documents_loaded", Count, "Documents in memory.";
     documents_quarantined: Gauge, "syncline_documents_quarantined", Count,
-        "Documents that cannot be opened because what is stored is damaged.";
+        "Updates and documents that stopped the server once and are not let in again.";
     document_reloads: Counter, "syncline_document_reloads_total", Count,
         "Documents that were loaded again after trouble in memory.";
     compactions: Counter, "syncline_compactions_total", Count, "Logs of documents that were folded into a snapshot.";
     outbox_bytes: Gauge, "syncline_outbox_bytes", Bytes, "Bytes that wait for clients.";
-    outbox_frames: Gauge, "syncline_outbox_frames", Count, "Frames that wait for clients.";
     lagging: Counter, "syncline_lagging_total", Count, "Times that a reader was too slow and began to lag.";
     lag_resyncs: Counter, "syncline_lag_resyncs_total", Count, "Slow readers that were caught up by one diff.";
     keep_alives: Counter, "syncline_keep_alives_total", Count, "Messages sent only so that a client does not give up.";
-    store_commit_batch: Histogram, "syncline_store_commit_batch_records", Count, "Records in one group commit.";
-    store_commit: Histogram, "syncline_store_commit_seconds", Seconds, "Time of one group commit, with its flush.";
+    store_commit_batch: Histogram, "syncline_store_commit_batch_records", Count, "Records in one append of a document.";
+    store_commit: Histogram, "syncline_store_commit_seconds", Seconds, "Time of one append of a document until it is durable.";
     store_failures: Counter, "syncline_store_failures_total", Count, "Calls to the store that failed.";
     auth_refusals: Counter, "syncline_auth_refusals_total", Count,
         "Connections and requests refused for their token or rights.";

@@ -12,6 +12,7 @@ use std::num::NonZeroU64;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -36,6 +37,7 @@ use crate::document::inflight::InFlight;
 use crate::document::quarantine::Quarantine;
 use crate::http;
 use crate::http::AppState;
+use crate::http::origins::Origins;
 use crate::http::ws::SocketLimits;
 use crate::http::ws::Sockets;
 use crate::hub::Hub;
@@ -177,8 +179,10 @@ impl Server {
             compactions: Arc::new(Semaphore::new(COMPACTIONS_MAX)),
         };
         let hub = Hub::new(around, inbox_limits(&config), outboxes.clone(), tasks.clone());
+        let origins = Arc::new(Origins::new(&config.auth.allowed_origins, config.dev));
         let sockets = Arc::new(Sockets {
             hub: hub.clone(),
+            origins: origins.clone(),
             auth: auth.clone(),
             clock,
             metrics: metrics.clone(),
@@ -196,7 +200,8 @@ impl Server {
             clock,
             prometheus: prometheus.clone(),
             draining: draining.clone(),
-            sockets,
+            origins,
+            sockets: sockets.clone(),
             settings: http_settings(&config),
         });
         let edge = Edge { tasks: &tasks, stop: &stop_listening };
@@ -207,7 +212,8 @@ impl Server {
                 (edge.listen(config.listen, http::public_router(state)).await?, Some(admin))
             }
         };
-        spawn_upkeep(&tasks, &stop_listening, auth, prometheus);
+        metrics.documents_quarantined.set(guards.quarantine.len() as f64);
+        spawn_upkeep(&tasks, &stop_listening, sockets, prometheus);
         watch_engine(&guards);
         Ok(Self {
             address,
@@ -283,18 +289,20 @@ impl Edge<'_> {
     }
 }
 
-fn spawn_upkeep(tasks: &TaskTracker, stop: &CancellationToken, auth: Arc<Auth>, prometheus: PrometheusHandle) {
+fn spawn_upkeep(tasks: &TaskTracker, stop: &CancellationToken, sockets: Arc<Sockets>, prometheus: PrometheusHandle) {
     let stopped = stop.clone();
     tasks.spawn(async move {
         let upkeep = async {
             loop {
                 tokio::time::sleep(METRICS_UPKEEP).await;
+                sockets.metrics.outbox_bytes.set(sockets.outboxes.used() as f64);
+                sockets.metrics.held_refusals.set(sockets.held.load(Ordering::Relaxed) as f64);
                 prometheus.run_upkeep();
             }
         };
         tokio::select! {
             () = upkeep => {}
-            () = auth.keep_fresh() => {}
+            () = sockets.auth.keep_fresh() => {}
             () = stopped.cancelled() => {}
         }
     });
@@ -374,7 +382,6 @@ fn http_settings(config: &Config) -> http::Settings {
     http::Settings {
         message_bytes: config.limits.message_bytes.map_or(0, NonZeroUsize::get),
         doc_bytes: config.limits.doc_bytes.map_or(0, NonZeroUsize::get),
-        allowed_origins: config.auth.allowed_origins.clone(),
     }
 }
 

@@ -167,7 +167,7 @@ pub enum StoreUrl {
 pub struct StoreConfig {
     /// Which one.
     pub url: StoreUrl,
-    /// A document's log is compacted when it has so many bytes; `None` means by count alone.
+    /// A document's log is compacted when it has so many bytes; `None` takes the built-in bound.
     pub compact_bytes: Option<NonZeroU64>,
 }
 

@@ -154,6 +154,8 @@ pub struct Actor {
     asking_store: Running<Input<Port>>,
     appending: Running<Input<Port>>,
     compacting: Running<Result<Compacted, StoreError>>,
+    /// When the first update that is in no append yet came in.
+    accepted_at: Option<Instant>,
     retired: bool,
 }
 
@@ -175,6 +177,7 @@ impl Actor {
             asking_store: None,
             appending: None,
             compacting: None,
+            accepted_at: None,
             retired: false,
         }
     }
@@ -200,6 +203,7 @@ impl Actor {
             }
             let merged = self.effects.iter().filter(|effect| matches!(effect, Effect::Count(Event::Applied))).count();
             if merged > 0 {
+                self.accepted_at.get_or_insert(batch_began);
                 self.around.metrics.update_apply.record(batch_began.elapsed());
             }
             self.finish_batch();
@@ -273,10 +277,14 @@ impl Actor {
             Effect::Revive => self.ask_store(|store, doc| Box::pin(store.revive(doc).map(Input::Revived))),
             Effect::Append { batch, epoch, records } => {
                 let (metrics, started, count) = (self.around.metrics.clone(), Instant::now(), records.len());
+                let accepted = self.accepted_at.take().unwrap_or(started);
                 let append = self.around.store.append(&self.name, epoch, records);
                 self.appending = Some(Box::pin(append.map(move |result| {
                     match &result {
-                        Ok(_) => metrics.committed(count, started.elapsed()),
+                        Ok(_) => {
+                            metrics.committed(count, started.elapsed());
+                            metrics.update_commit.record(accepted.elapsed());
+                        }
                         Err(_) => metrics.store_failures.increment(1),
                     }
                     Input::Appended { batch, result }
@@ -314,6 +322,12 @@ impl Actor {
                 let pushed = self.core.port(reader).is_none_or(|port| port.outbox.push_awareness(port.channel, frame));
                 if !pushed {
                     self.lost(reader, Lost::Awareness);
+                }
+            }
+            Effect::Deny { reader, code } => {
+                self.around.metrics.refused(code);
+                if let Some(port) = self.core.port(reader) {
+                    port.outbox.push_control(y_websocket::permission_denied(code.word()));
                 }
             }
             Effect::Answer { ticket, result } => {

@@ -12,7 +12,7 @@ use syncline_protocol::Moment;
 use syncline_protocol::awareness::Entry;
 use syncline_protocol::awareness::encode;
 
-use super::core::ReaderId;
+use super::request::ReaderId;
 
 /// A state that nobody renewed for this long is gone. Clients renew theirs every 15 s.
 const OUTDATED: Duration = Duration::from_secs(30);

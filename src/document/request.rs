@@ -11,6 +11,14 @@ use crate::store::Epoch;
 use crate::store::Seq;
 use crate::store::StoreError;
 
+/// One channel, as its document knows it. Never used twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReaderId(pub u64);
+
+/// One request that waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
 /// Somebody signed in, as far as a document needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {

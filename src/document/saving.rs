@@ -14,8 +14,8 @@ use crate::store::Record;
 use crate::store::Seq;
 use crate::store::StoreError;
 
-use super::core::ReaderId;
-use super::core::Ticket;
+use super::request::ReaderId;
+use super::request::Ticket;
 
 /// Unsaved bytes beyond which a failing store's backlog is folded into the document's whole state, which is bounded.
 const BACKLOG_BYTES_MAX: usize = 8 << 20;
@@ -57,6 +57,8 @@ pub enum Purpose {
     Save,
     /// The creation of the document.
     Create,
+    /// The creation of the document, which was there.
+    Exist,
     /// Everything that came before it.
     Flush,
 }
@@ -257,6 +259,14 @@ impl Saving {
         self.folded_bytes = state.update.len();
         self.queue.bytes = self.folded_bytes;
         self.queue.records = vec![state];
+    }
+
+    /// Whether a reader waits to hear that something is durable.
+    #[must_use]
+    pub fn awaits(&self, who: ReaderId) -> bool {
+        let own = |ack: &Ack| matches!(ack, Ack::Echo { reader, .. } | Ack::Since { reader, .. } if *reader == who);
+        let writing = self.writing.iter().flat_map(|writing| &writing.backlog.acks);
+        writing.chain(&self.queue.acks).any(own)
     }
 
     /// Forgets what a reader waits for: it is gone.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use syncline_protocol::Moment;
 
-use super::core::ReaderId;
+use super::request::ReaderId;
 
 /// Updates that wait. Reordering on one path is a handful; a relay that reconnects sends a few dozen.
 const HELD_MAX: usize = 256;

@@ -71,10 +71,7 @@ impl FromRequestParts<AppState> for Caller {
 /// Under `--dev` no token is needed, so any page that a developer visits could post to this server without the browser
 /// asking first. A page of this server and the allowed origins may; with a token the token decides.
 fn refuse_foreign_page(headers: &HeaderMap, state: &AppState) -> Result<(), Problem> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let named = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    if (own.is_some() && own == named) || state.origins.allow(origin) {
+    if state.origins.admit(headers) {
         return Ok(());
     }
     Err(Problem::new(ErrorCode::Forbidden, "this origin is not one of auth.allowed_origins"))

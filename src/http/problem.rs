@@ -115,12 +115,16 @@ impl Problem {
     }
 }
 
+/// Rides on a refusing response, so that it is counted where the metrics are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told(pub(super) ErrorCode);
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        metrics::counter!("syncline_errors_total", "code" => self.code.word()).increment(1);
         let code = self.code.word();
         let body = Body { status: "error", code, message: &self.message, data: &self.data };
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Told(self.code));
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -32,6 +32,8 @@ pub struct Parts {
     pub auth: Arc<Auth>,
     /// The process's clock.
     pub clock: Clock,
+    /// Which pages may call.
+    pub origins: Arc<Origins>,
     /// What WebSockets share.
     pub sockets: Arc<Sockets>,
     /// Renders `/metrics`.
@@ -49,15 +51,11 @@ pub struct Settings {
     pub message_bytes: usize,
     /// `limits.doc_bytes`, named in refusals of the document.
     pub doc_bytes: usize,
-    /// `auth.allowed_origins`: pages of other origins that may call; `*` stands for all.
-    pub allowed_origins: Vec<String>,
 }
 
 /// [`Parts`] and what handlers keep among themselves.
 pub struct Shared {
     parts: Parts,
-    /// Which pages may call.
-    pub origins: Origins,
     pub(super) body_budget: BodyBudget,
     pub(super) renderings: Arc<Semaphore>,
     pub(super) parked: Parked,
@@ -68,10 +66,8 @@ impl AppState {
     /// Puts the edge together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let origins = Origins::new(&parts.settings.allowed_origins);
         Self(Arc::new(Shared {
             parts,
-            origins,
             body_budget: BodyBudget::default(),
             renderings: Arc::new(Semaphore::new(RENDERINGS_MAX)),
             parked: Parked::default(),

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::origins::Origins;
 use super::ws::SocketLimits;
 use super::ws::Sockets;
 use super::*;
@@ -45,8 +46,10 @@ fn state() -> AppState {
     let auth = Arc::new(Auth::new(&config().auth, false, clock).unwrap());
     let draining = CancellationToken::new();
     let (hub, outboxes) = hub(clock, metrics.clone());
+    let origins = Arc::new(Origins::new(&["https://app.example".to_owned()], false));
     let sockets = Sockets {
         hub: hub.clone(),
+        origins: origins.clone(),
         auth: auth.clone(),
         clock,
         metrics,
@@ -67,9 +70,8 @@ fn state() -> AppState {
         drain: draining.clone(),
         tasks: TaskTracker::new(),
     };
-    let settings =
-        Settings { message_bytes: 1_000, doc_bytes: 2_000, allowed_origins: vec!["https://app.example".to_owned()] };
-    AppState::new(Parts { hub, auth, clock, sockets: Arc::new(sockets), prometheus, draining, settings })
+    let settings = Settings { message_bytes: 1_000, doc_bytes: 2_000 };
+    AppState::new(Parts { hub, auth, clock, origins, sockets: Arc::new(sockets), prometheus, draining, settings })
 }
 
 fn config() -> Config {

@@ -347,6 +347,7 @@ impl Shell {
                 assert!(!parts.is_empty(), "a state in no parts");
                 self.push_to_living(reader, Lost::State { have, answer });
             }
+            Effect::Deny { reader, .. } => assert!(!self.ended.contains(&reader), "a no after the end"),
             Effect::Step1 { reader, .. } => assert!(!self.ended.contains(&reader), "a question after the end"),
             Effect::Awareness { reader, .. } => self.push_to_living(reader, Lost::Awareness),
             Effect::Answer { ticket, result } => {

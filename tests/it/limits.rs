@@ -16,6 +16,7 @@ use crate::support::client::Client;
 use crate::support::client::converged;
 use crate::support::pad::Pad;
 use crate::support::socket::Closed;
+use crate::support::socket::Socket;
 
 fn closed(code: u16, word: &str) -> Closed {
     (code, word.to_owned())
@@ -216,4 +217,21 @@ async fn asking_for_the_unaskable_is_refused() {
     }
     honest.change(|pad| pad.write(0));
     honest.settled().await;
+}
+
+#[tokio::test]
+async fn pages_of_strangers_cannot_connect() {
+    let server = Setup::dev().set("AUTH__HOLD_REFUSED_SECONDS", 0).start().await;
+    let url = server.url("/sync/doc").replace("http:", "ws:");
+    for stranger in ["https://evil.example", "http://localhost.evil:5173", "null"] {
+        assert_eq!(Socket::open_from(stranger, &url).await.closed().await, closed(4403, "FORBIDDEN"), "{stranger}");
+    }
+    for friend in [server.url(""), "http://localhost:5173".to_owned()] {
+        assert!(Socket::open_from(&friend, &url).await.next().await.is_ok(), "{friend}");
+    }
+    let server = Setup::with_secret().set("AUTH__ALLOWED_ORIGINS", "https://app.example").start().await;
+    let token = server.token("alice", json!({ "*": "write" }));
+    let url = server.url(&format!("/sync/doc?token={token}")).replace("http:", "ws:");
+    assert!(Socket::open_from("https://app.example", &url).await.next().await.is_ok());
+    assert_eq!(Socket::open_from("http://localhost:5173", &url).await.closed().await, closed(4403, "FORBIDDEN"));
 }

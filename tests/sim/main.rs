@@ -81,7 +81,7 @@ fn every_history_keeps_the_laws() {
     }
 }
 
-/// Each deliberate mistake is noticed within so many histories; by far most are within twenty.
+/// Each deliberate mistake is noticed within so many histories.
 const FAULT_SEEDS: u64 = 50;
 
 /// Seeds until a mistake of the shell is noticed.

@@ -340,6 +340,11 @@ impl Server {
                     port.outbox.end(port.channel, code);
                 }
             }
+            Effect::Deny { reader, code } => {
+                if let Some(port) = actor.core.port(reader) {
+                    port.outbox.push_control(y_websocket::permission_denied(code.word()));
+                }
+            }
             Effect::Retire => self.retire(id, actor),
             Effect::Count(event) => self.waiting_dropped |= event == Event::WaitingDropped,
         }

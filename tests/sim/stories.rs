@@ -410,3 +410,50 @@ fn an_idle_document_leaves_a_snapshot_behind_and_then_memory() {
     desk.wait(61);
     assert!(desk.take().contains(&Effect::Retire));
 }
+
+/// Clients take any frame that brings their own content back for "saved", not only the echo.
+#[test]
+fn a_lagging_writer_is_caught_up_only_when_its_own_edits_are_durable() {
+    let mut desk = Desk::shared();
+    desk.send(BOB, &Writer::new(8).types("b"));
+    let (batch, _) = appends(&desk.take())[0];
+    desk.put(Input::Overflowed { reader: ALICE, lost: Lost::Change });
+    desk.put(Input::Appended { batch, result: Ok(Seq(1)) });
+    desk.send(ALICE, &Writer::new(7).types("a"));
+    let (batch, _) = appends(&desk.take())[0];
+    desk.put(Input::Drained { reader: ALICE });
+    let states = |effects: Vec<Effect>| effects.into_iter().any(|effect| matches!(effect, Effect::State { .. }));
+    assert!(!states(desk.take()), "it would bring Alice's own edit back before it is on disk");
+    desk.put(Input::Appended { batch, result: Ok(Seq(2)) });
+    assert!(states(desk.take()));
+    assert!(desk.core.is_whole(ALICE));
+}
+
+/// What a reader has and we lack may be another's edit that a crash took: 4403 would send the reader away for good.
+#[test]
+fn a_reader_that_answers_with_more_than_we_have_hears_no_and_stays() {
+    let mut desk = Desk::shared();
+    let reader = ReaderId(3);
+    desk.join(reader, Access::Read);
+    desk.take();
+    let lost = Writer::new(7).types("a");
+    desk.put(Input::Message { reader, message: DocumentMessage::SyncStep2(lost) });
+    let effects = desk.take();
+    assert!(effects.contains(&Effect::Deny { reader, code: ErrorCode::Forbidden }));
+    assert_eq!((ends(&effects), appends(&effects)), (vec![], vec![]));
+}
+
+#[test]
+fn a_second_creation_is_answered_when_the_first_is_durable() {
+    let mut desk = Desk::shared();
+    for ticket in [1, 2] {
+        desk.ask(ticket, Request::Create { template: Bytes::from_static(&[0, 0]), member: None });
+    }
+    let effects = desk.take();
+    assert_eq!(answers(&effects), vec![]);
+    let (batch, _) = appends(&effects)[0];
+    desk.put(Input::Appended { batch, result: Ok(Seq(1)) });
+    let revision = Revision { epoch: Epoch(0), seq: Seq(1), settled: true };
+    let created = |created| Ok(Answer::Created { created, revision });
+    assert_eq!(answers(&desk.take()), vec![(Ticket(1), created(true)), (Ticket(2), created(false))]);
+}

@@ -237,6 +237,12 @@ impl World {
             if unique && update_in(&frame).is_some_and(|update| client.was_confirmed(&update)) && !link.lagged {
                 return broken("an update was acknowledged twice");
             }
+            if frame.first() == Some(&2) && client.right != Right::Refused {
+                // Told that what it brought counts for nothing, the application throws its copy away.
+                link.client_gone = true;
+                self.closed(index, ErrorCode::Forbidden.close_code_or_internal());
+                return Ok(true);
+            }
             if frame.first() == Some(&1) && client.right != Right::Refused {
                 client.hear_presence(frame, now, &mut link.to_server)?;
             } else {

@@ -31,7 +31,7 @@ impl<P> Core<P> {
             (Phase::Live(_), request) => self.ask_live(now, ticket, request, effects),
             (Phase::Closed { code: ErrorCode::NotFound, .. }, Request::Create { template, member }) => {
                 let then = Some(Creation { ticket, template, member });
-                self.phase = Phase::Loading { then, clocks: StateVector::default(), due: Vec::new() };
+                self.phase = Phase::Loading { then, clocks: StateVector::default() };
                 effects.push(Effect::Revive);
             }
             (Phase::Closed { .. }, Request::Flush) => answer(effects, ticket, Ok(Answer::Done)),
@@ -84,8 +84,8 @@ impl<P> Core<P> {
     ) {
         let Phase::Live(live) = &mut self.phase else { return };
         if live.exists {
-            let revision = self.revision();
-            return answer(effects, ticket, Ok(Answer::Created { created: false, revision }));
+            // It may have been created a moment ago, and not be durable yet.
+            return self.acknowledge_with(Some(Ack::Ticket { ticket, purpose: Purpose::Exist }), effects);
         }
         if template.as_ref() == EMPTY_UPDATE {
             // Nothing for the engine, but the store is to remember that the document is there.

@@ -11,21 +11,15 @@ use syncline_protocol::state_vector::StateVector;
 
 use crate::document::request::Answer;
 use crate::document::request::Member;
+use crate::document::request::ReaderId;
 use crate::document::request::Refusal;
 use crate::document::request::Request;
+use crate::document::request::Ticket;
 use crate::store::Epoch;
 use crate::store::Loaded;
 use crate::store::Record;
 use crate::store::Seq;
 use crate::store::StoreError;
-
-/// One channel, as its document knows it. Never used twice in a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReaderId(pub u64);
-
-/// One request that waits for its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(pub u64);
 
 /// What happens to a document.
 #[derive(Debug)]
@@ -202,6 +196,13 @@ pub enum Effect {
         ticket: Ticket,
         /// The answer.
         result: Result<Answer, Refusal>,
+    },
+    /// This channel is to be told that something it said counts for nothing, and why. It goes on.
+    Deny {
+        /// Which one.
+        reader: ReaderId,
+        /// Why.
+        code: ErrorCode,
     },
     /// This channel is to be told that it ended, and why. It hears nothing more, and leaves when its connection knows.
     End {

@@ -42,17 +42,14 @@ pub(super) const CLOSED_IDLE: Duration = Duration::from_secs(1);
 
 impl<P> Core<P> {
     pub(super) fn loaded(&mut self, now: Now, result: Result<Loaded, StoreError>, effects: &mut Vec<Effect>) {
-        let Phase::Loading { then, due, .. } = &mut self.phase else { return };
-        let (then, due) = (then.take(), std::mem::take(due));
+        let Phase::Loading { then, .. } = &mut self.phase else { return };
+        let then = then.take();
         match result.map_err(Refusal::from).and_then(|loaded| self.rebuild(&loaded)) {
             Ok(live) => {
                 self.phase = Phase::Live(live);
                 self.greet_newcomers(effects);
                 if let Some(Creation { ticket, template, member }) = then {
                     self.create(now, ticket, template, member, effects);
-                }
-                for ack in due {
-                    self.release(ack, effects);
                 }
             }
             Err(refusal) => {
@@ -94,7 +91,7 @@ impl<P> Core<P> {
     /// What is in memory cannot be used any more. What is stored, and what is not stored yet, is worth another try.
     pub(super) fn reload(&mut self, effects: &mut Vec<Effect>) {
         let clocks = self.clocks().cloned().unwrap_or_default();
-        self.phase = Phase::Loading { then: None, clocks, due: Vec::new() };
+        self.phase = Phase::Loading { then: None, clocks };
         effects.push(Effect::Load);
     }
 

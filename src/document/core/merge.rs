@@ -1,65 +1,60 @@
 //! The way of one update: judged, held back or merged, sent on, saved, acknowledged.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::Access;
-use syncline_protocol::limits::PART_BYTES;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Readiness;
 use syncline_protocol::update::Summary;
-use syncline_protocol::update::UpdateLimits;
-use syncline_protocol::update::merge;
-use syncline_protocol::update::parts;
 use syncline_protocol::update::split_ready;
 use syncline_protocol::update::validate;
 
 use crate::clock::Now;
 use crate::document::inflight::Work;
 use crate::document::replica::Poisoned;
-use crate::document::request::Answer;
 use crate::document::request::Member;
 use crate::document::request::Refusal;
 use crate::document::saving::Ack;
 use crate::document::saving::Purpose;
-use crate::document::saving::lowered;
 use crate::document::waiting::Held;
 use crate::store::Record;
-use crate::store::Seq;
-use crate::store::StoreError;
 
 use super::Applied;
 use super::Core;
 use super::Effect;
 use super::Event;
-use super::Lost;
 use super::PAUSE;
 use super::Phase;
 use super::ReaderId;
 use super::Size;
-use super::Sync;
 use super::Ticket;
 
 /// No client, no struct, no deletion.
 pub(super) const EMPTY_UPDATE: &[u8] = &[0, 0];
-/// Updates merged into one frame at a time: merging is linear in what it merges, so small chunks cost nothing extra,
-/// and a reader can show the first while the second is on its way.
-const MERGE_MAX: usize = 64;
 
 /// Where an update comes from, and who waits for it.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    Reader { reader: ReaderId, sent: Bytes },
+    Reader { reader: ReaderId, sent: Bytes, kind: Kind },
     Ticket { ticket: Ticket, member: Option<Member>, purpose: Purpose },
 }
 
+/// What a channel sends updates as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An edit, made now.
+    Edit,
+    /// What it has and we lack, in answer to our step 1.
+    Step2,
+}
+
 impl Source {
-    fn ack(&self) -> Ack {
+    pub(super) fn ack(&self) -> Ack {
         match self {
-            Self::Reader { reader, sent } => Ack::Echo { reader: *reader, update: sent.clone() },
+            Self::Reader { reader, sent, .. } => Ack::Echo { reader: *reader, update: sent.clone() },
             Self::Ticket { ticket, purpose, .. } => Ack::Ticket { ticket: *ticket, purpose: *purpose },
         }
     }
@@ -91,7 +86,7 @@ impl<P> Core<P> {
             if summary.structs_known(clocks) && live.replica.deletions_known(&summary) {
                 return self.acknowledge(&source, effects);
             }
-            return self.refuse(&source, &Refusal::new(ErrorCode::Forbidden, "this channel is read-only"), effects);
+            return self.refuse_read_only(&source, effects);
         }
         if summary.has_gap() {
             return self.update_with_gap(now, source, &update, effects);
@@ -101,6 +96,17 @@ impl<P> Core<P> {
         }
         let ack = Some(source.ack());
         self.merge(now, &source, update, &summary, ack, effects);
+    }
+
+    /// Somebody edits who may not: the channel ends, because its copy diverges. Offline content is another matter: it can be
+    /// what others wrote and a crash took before it was durable. Its writer brings it back; this reader only hears no.
+    fn refuse_read_only(&mut self, source: &Source, effects: &mut Vec<Effect>) {
+        match source {
+            Source::Reader { reader, kind: Kind::Step2, .. } => {
+                effects.push(Effect::Deny { reader: *reader, code: ErrorCode::Forbidden });
+            }
+            _ => self.refuse(source, &Refusal::new(ErrorCode::Forbidden, "this channel is read-only"), effects),
+        }
     }
 
     fn access_of(&self, source: &Source) -> Access {
@@ -143,7 +149,7 @@ impl<P> Core<P> {
                 let refusal = Refusal::new(ErrorCode::ChannelError, "the update builds on changes that are not here");
                 self.refuse(&source, &refusal, effects);
             }
-            Source::Reader { reader, sent } => {
+            Source::Reader { reader, sent, .. } => {
                 if !self.readers.contains_key(&reader) {
                     return; // Its first half was refused.
                 }
@@ -199,7 +205,7 @@ impl<P> Core<P> {
         let Some(reader) = self.readers.get(&held.from) else { return };
         if reader.access == Access::Read {
             // Its rights changed meanwhile: judged as if it came now.
-            let source = Source::Reader { reader: held.from, sent: held.sent };
+            let source = Source::Reader { reader: held.from, sent: held.sent, kind: Kind::Edit };
             return self.update(now, source, held.update, effects);
         }
         let Phase::Live(live) = &self.phase else {
@@ -208,7 +214,7 @@ impl<P> Core<P> {
             return;
         };
         let Ok((ready, rest)) = split_ready(&held.update, live.replica.clocks(), &self.settings.update) else { return };
-        let source = Source::Reader { reader: held.from, sent: held.sent.clone() };
+        let source = Source::Reader { reader: held.from, sent: held.sent.clone(), kind: Kind::Edit };
         match (ready, rest) {
             (Some(ready), None) => self.update(now, source, ready, effects),
             (None, None) => self.acknowledge(&source, effects),
@@ -286,7 +292,9 @@ impl<P> Core<P> {
     }
 
     fn refuse(&mut self, source: &Source, refusal: &Refusal, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Count(Event::Refused));
+        if refusal.code == ErrorCode::InvalidUpdate {
+            effects.push(Effect::Count(Event::Refused));
+        }
         match source {
             Source::Reader { reader, .. } => self.end(*reader, refusal.code, effects),
             Source::Ticket { ticket, .. } => {
@@ -306,148 +314,6 @@ impl<P> Core<P> {
         }
         self.size.bytes + bytes <= max
     }
-
-    /// Nothing in it was new. Whether what it repeats is durable is another question, and this answers that one.
-    fn acknowledge(&mut self, source: &Source, effects: &mut Vec<Effect>) {
-        self.acknowledge_with(Some(source.ack()), effects);
-    }
-
-    pub(super) fn acknowledge_with(&mut self, ack: Option<Ack>, effects: &mut Vec<Effect>) {
-        if let Some(ack) = ack.and_then(|ack| self.saving.wait(ack)) {
-            self.release(ack, effects);
-        }
-    }
-
-    /// Tells somebody that a change is durable.
-    pub(super) fn release(&mut self, ack: Ack, effects: &mut Vec<Effect>) {
-        match ack {
-            Ack::Echo { update, .. } if update.as_ref() == EMPTY_UPDATE => {}
-            Ack::Echo { reader, update } => {
-                let Some(known) = self.readers.get(&reader) else { return };
-                if matches!(known.sync, Sync::Lagging { .. }) {
-                    return self.overflowed(reader, Lost::Echo(update), effects);
-                }
-                effects.push(Effect::Echo { reader, update });
-            }
-            Ack::Since { reader, since } => self.release_since(reader, since, effects),
-            Ack::Ticket { ticket, purpose } => {
-                let answer = match purpose {
-                    Purpose::Save => Answer::Saved(self.saving.saved()),
-                    Purpose::Create => Answer::Created { created: true, revision: self.revision() },
-                    Purpose::Flush => Answer::Done,
-                };
-                effects.push(Effect::Answer { ticket, result: Ok(answer) });
-            }
-        }
-    }
-
-    fn release_since(&mut self, id: ReaderId, since: Vec<(u64, u32)>, effects: &mut Vec<Effect>) {
-        let live = match &mut self.phase {
-            Phase::Live(live) | Phase::Deleting { live, .. } => live,
-            Phase::Loading { due, .. } => return due.push(Ack::Since { reader: id, since }),
-            Phase::Closed { .. } => return,
-        };
-        let have = lowered(live.replica.clocks(), &since);
-        let Some(reader) = self.readers.get(&id) else { return };
-        if matches!(reader.sync, Sync::Lagging { .. }) {
-            return self.overflowed(id, Lost::State { have, answer: false }, effects);
-        }
-        if let Ok(parts) = live.state_parts(&have, false) {
-            effects.push(Effect::State { reader: id, have, answer: false, parts });
-        }
-    }
-
-    /// What was merged since the last flush, to everybody but its writers: they have it, and hear of it when it is durable.
-    pub(super) fn send_batch(&mut self, effects: &mut Vec<Effect>) {
-        let applied = std::mem::take(&mut self.batch.applied);
-        let Some(clocks) = self.clocks().filter(|_| !applied.is_empty()) else { return };
-        let writers: BTreeSet<ReaderId> = applied.iter().filter_map(|update| update.from).collect();
-        let writers: Vec<ReaderId> = writers.into_iter().collect();
-        for update in frames(applied.iter().map(|update| &update.update), clocks) {
-            effects.push(Effect::Broadcast { update, except: writers.clone() });
-        }
-        for &writer in &writers {
-            let others = applied.iter().filter(|update| update.from != Some(writer)).map(|update| &update.update);
-            for update in frames(others, clocks) {
-                effects.push(Effect::Change { reader: writer, update });
-            }
-        }
-    }
-
-    pub(super) fn appended(
-        &mut self,
-        now: Now,
-        batch: u64,
-        result: &Result<Seq, StoreError>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let released = self.saving.finished(now.moment, batch, result);
-        for ack in released.acks {
-            self.release(ack, effects);
-        }
-        let Err(error) = result else { return };
-        effects.push(Effect::Count(Event::AppendFailed));
-        let refusal = Refusal::from(error.clone());
-        for ticket in released.refused {
-            effects.push(Effect::Answer { ticket, result: Err(refusal.clone()) });
-        }
-        if *error == StoreError::Deleted && matches!(self.phase, Phase::Live(_)) {
-            self.close(now, &refusal, effects);
-        }
-    }
-
-    pub(super) fn fold_backlog(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let Phase::Live(live) = &self.phase else { return };
-        if !self.saving.is_overfull() {
-            return;
-        }
-        let Ok(update) = live.replica.diff(&StateVector::default()) else { return self.broken(now, effects) };
-        self.size = Size { bytes: update.len(), exact: true };
-        self.saving.fold(Record { update, user: None, at_ms: now.wall_ms, sidecar: Bytes::new() }, starts_of);
-    }
-}
-
-/// One frame's worth of updates each, in order. `clocks` is what a reader has after the last of them.
-fn frames<'a>(updates: impl Iterator<Item = &'a Bytes>, clocks: &StateVector) -> Vec<Bytes> {
-    let mut frames = Vec::new();
-    let mut chunk: Vec<Bytes> = Vec::new();
-    let mut bytes = 0;
-    for update in updates {
-        if chunk.len() == MERGE_MAX || bytes + update.len() > PART_BYTES {
-            close_frame(&mut chunk, &mut frames);
-            bytes = 0;
-        }
-        if update.len() > 2 * PART_BYTES {
-            // One huge frame is silence to a client's watchdog for as long as it takes to arrive.
-            close_frame(&mut chunk, &mut frames);
-            match parts(update, &lowered(clocks, &starts_of(update)), PART_BYTES) {
-                Ok(parts) => frames.extend(parts),
-                Err(_) => frames.push(update.clone()),
-            }
-            continue;
-        }
-        bytes += update.len();
-        chunk.push(update.clone());
-    }
-    close_frame(&mut chunk, &mut frames);
-    frames
-}
-
-/// Merges a chunk into one frame where its bytes fit together, as those of one batch nearly always do.
-fn close_frame(chunk: &mut Vec<Bytes>, frames: &mut Vec<Bytes>) {
-    match merge(chunk).filter(|_| chunk.len() > 1) {
-        Some(frame) => frames.push(frame),
-        None => frames.append(chunk),
-    }
-    chunk.clear();
-}
-
-/// The clocks at which an update starts, client by client.
-pub(super) fn starts_of(update: &Bytes) -> Vec<(u64, u32)> {
-    let summary = validate(update, &UpdateLimits::default());
-    summary
-        .map(|summary| summary.ranges().iter().map(|range| (range.client, range.start)).collect())
-        .unwrap_or_default()
 }
 
 fn refusal_of(invalid: &Invalid) -> Refusal {

@@ -13,6 +13,7 @@ mod input;
 mod life;
 mod merge;
 mod readers;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -36,17 +37,16 @@ use super::inflight::InFlight;
 use super::quarantine::Quarantine;
 use super::replica::Replica;
 use super::request::Member;
-use super::saving::Ack;
 use super::saving::Saving;
 use super::waiting::Waiting;
 
+pub use super::request::ReaderId;
+pub use super::request::Ticket;
 pub use input::Compacted;
 pub use input::Effect;
 pub use input::Event;
 pub use input::Input;
 pub use input::Lost;
-pub use input::ReaderId;
-pub use input::Ticket;
 
 /// What the core is told once.
 #[derive(Debug, Clone)]
@@ -92,6 +92,8 @@ pub struct Core<P> {
     readers: BTreeMap<ReaderId, Reader<P>>,
     /// Channels that were told to end and have not left yet.
     ended: BTreeMap<ReaderId, P>,
+    /// Lagging readers that have read everything.
+    catch_ups: BTreeSet<ReaderId>,
     awareness: Awareness,
     saving: Saving,
     waiting: Waiting,
@@ -111,8 +113,6 @@ enum Phase {
         then: Option<Creation>,
         /// What was here before a reload; empty at first.
         clocks: StateVector,
-        /// Catch-ups that became due meanwhile.
-        due: Vec<Ack>,
     },
     Live(Live),
     /// The store is deleting the document; nothing else is handled until it answers.
@@ -207,10 +207,11 @@ impl<P> Core<P> {
             name,
             settings,
             guards,
-            phase: Phase::Loading { then: None, clocks: StateVector::default(), due: Vec::new() },
+            phase: Phase::Loading { then: None, clocks: StateVector::default() },
             epoch: Epoch::default(),
             readers: BTreeMap::new(),
             ended: BTreeMap::new(),
+            catch_ups: BTreeSet::new(),
             awareness: Awareness::default(),
             saving: Saving::default(),
             waiting: Waiting::default(),
@@ -321,7 +322,7 @@ impl<P> Core<P> {
             Input::Erased(result) => self.erased(now, result, effects),
             Input::Revived(result) => self.revived(now, result, effects),
             Input::Overflowed { reader, lost } => self.overflowed(reader, lost, effects),
-            Input::Drained { reader } => self.drained(now, reader, effects),
+            Input::Drained { reader } => self.drained(reader, effects),
             Input::Tick => self.tick(now, effects),
         }
     }
@@ -329,6 +330,7 @@ impl<P> Core<P> {
     /// Ends a batch of inputs: what was merged leaves as one frame and one append.
     pub fn flush(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.retry_waiting(now, effects);
+        self.catch_up(now, effects);
         self.send_batch(effects);
         let changed: Vec<u64> = std::mem::take(&mut self.batch.awareness).into_iter().collect();
         if !changed.is_empty() {

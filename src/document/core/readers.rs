@@ -1,5 +1,7 @@
 //! The channels of a document: who joins, what each has, how one that fell behind is made whole.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::awareness::Entry;
@@ -18,8 +20,9 @@ use super::Reader;
 use super::ReaderId;
 use super::Sync;
 use super::life::CLOSED_IDLE;
+use super::merge::Kind;
 use super::merge::Source;
-use super::merge::starts_of;
+use super::settle::starts_of;
 
 impl<P> Core<P> {
     pub(super) fn join(&mut self, now: Now, id: ReaderId, reader: Reader<P>, effects: &mut Vec<Effect>) {
@@ -53,6 +56,7 @@ impl<P> Core<P> {
     pub(super) fn leave(&mut self, reader: ReaderId) {
         self.ended.remove(&reader);
         self.ask_later.remove(&reader);
+        self.catch_ups.remove(&reader);
         if self.readers.remove(&reader).is_some() {
             self.batch.awareness.extend(self.awareness.leave(reader));
             self.saving.leave(reader);
@@ -64,6 +68,7 @@ impl<P> Core<P> {
             self.batch.awareness.extend(self.awareness.leave(id));
             self.saving.leave(id);
             self.ask_later.remove(&id);
+            self.catch_ups.remove(&id);
             self.ended.insert(id, reader.port);
             effects.push(Effect::End { reader: id, code });
         }
@@ -75,8 +80,12 @@ impl<P> Core<P> {
         }
         match message {
             DocumentMessage::SyncStep1(state_vector) => self.step1(now, reader, state_vector, effects),
-            DocumentMessage::SyncStep2(update) | DocumentMessage::Update(update) => {
-                let source = Source::Reader { reader, sent: update.clone() };
+            DocumentMessage::SyncStep2(update) => {
+                let source = Source::Reader { reader, sent: update.clone(), kind: Kind::Step2 };
+                self.update(now, source, update, effects);
+            }
+            DocumentMessage::Update(update) => {
+                let source = Source::Reader { reader, sent: update.clone(), kind: Kind::Edit };
                 self.update(now, source, update, effects);
             }
             DocumentMessage::Awareness(entries) => self.presence(now, reader, &entries, effects),
@@ -138,20 +147,33 @@ impl<P> Core<P> {
         }
     }
 
-    pub(super) fn drained(&mut self, now: Now, id: ReaderId, effects: &mut Vec<Effect>) {
-        let Phase::Live(live) = &mut self.phase else { return };
+    pub(super) fn drained(&mut self, id: ReaderId, effects: &mut Vec<Effect>) {
         let Some(reader) = self.readers.get_mut(&id) else { return };
-        if let Sync::Lagging { since, answer } = &mut reader.sync {
-            let (have, answer) = (std::mem::take(since), *answer);
-            let Ok(parts) = live.state_parts(&have, answer) else { return self.broken(now, effects) };
-            reader.sync = Sync::Whole;
-            effects.push(Effect::State { reader: id, have, answer, parts });
-            effects.push(Effect::Count(Event::CaughtUp));
+        if matches!(reader.sync, Sync::Lagging { .. }) {
+            self.catch_ups.insert(id);
         }
         if std::mem::take(&mut reader.awareness_behind)
             && let Some(entries) = self.awareness.encode_all()
         {
             effects.push(Effect::Awareness { reader: id, entries });
+        }
+    }
+
+    /// Makes lagging readers whole that have read everything. One whose own edits are not durable yet waits for them:
+    /// clients take any frame that brings their own content back for "saved".
+    pub(super) fn catch_up(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        let (later, due) = self.catch_ups.iter().partition(|reader| self.saving.awaits(**reader));
+        self.catch_ups = later;
+        let due: BTreeSet<ReaderId> = due;
+        for id in due {
+            let Some(reader) = self.readers.get_mut(&id) else { continue };
+            let Sync::Lagging { since, answer } = &mut reader.sync else { continue };
+            let (have, answer) = (std::mem::take(since), *answer);
+            let Ok(parts) = live.state_parts(&have, answer) else { return self.broken(now, effects) };
+            reader.sync = Sync::Whole;
+            effects.push(Effect::State { reader: id, have, answer, parts });
+            effects.push(Effect::Count(Event::CaughtUp));
         }
     }
 }

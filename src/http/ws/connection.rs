@@ -26,6 +26,7 @@ use syncline_protocol::error_code::CLOSE_RESTART;
 use syncline_protocol::session::Input;
 use syncline_protocol::session::Output;
 use syncline_protocol::session::Session;
+use syncline_protocol::y_websocket;
 use tungstenite::error::ProtocolError;
 
 use crate::document::request::Member;
@@ -112,8 +113,8 @@ impl Connection {
             let input = match message {
                 Ok(Message::Binary(frame)) => Input::Frame(frame),
                 Ok(Message::Text(_)) => Input::Text,
-                Ok(Message::Ping(_) | Message::Pong(_)) => continue,
-                Ok(Message::Close(_)) => return,
+                // The library answers pings and closes as reading goes on.
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => continue,
                 Err(error) => match refusal_of(error) {
                     Some(code) => {
                         self.close(code);
@@ -157,7 +158,12 @@ impl Connection {
             match output {
                 Output::Attach { channel, access } => self.attach(channel, access).await,
                 Output::Document { channel, message } => self.say(channel, message).await,
-                Output::Send(frame) => self.outbox.push_control(frame),
+                Output::Send(frame) => {
+                    if frame == y_websocket::KEEP_ALIVE {
+                        self.sockets.metrics.keep_alives.increment(1);
+                    }
+                    self.outbox.push_control(frame);
+                }
                 Output::Detach { channel } => drop(self.lock_channels().remove(&channel)),
                 Output::Close { code, reason } => self.outbox.close(Closing { code, reason }),
             }

@@ -18,7 +18,6 @@ use axum::extract::State;
 use axum::extract::WebSocketUpgrade;
 use axum::http::HeaderMap;
 use axum::http::Uri;
-use axum::http::header::AUTHORIZATION;
 use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
 use axum::response::Response;
 use axum::routing::get;
@@ -36,6 +35,8 @@ use crate::auth::Identity;
 use crate::auth::access::Level;
 use crate::clock::Clock;
 use crate::document::request::Member;
+use crate::http::caller::token;
+use crate::http::origins::Origins;
 use crate::hub::Hub;
 use crate::limit::ConnectionCounts;
 use crate::limit::ConnectionGuard;
@@ -68,6 +69,8 @@ pub struct Sockets {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Which pages may connect.
+    pub origins: Arc<Origins>,
     /// How many connections there are, and whose.
     pub connections: Arc<ConnectionCounts>,
     /// Failed authentications by address and user; `None` without a limit.
@@ -158,7 +161,17 @@ fn select_protocol(upgrade: WebSocketUpgrade, headers: &HeaderMap) -> WebSocketU
 impl Sockets {
     async fn admit(&self, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Admission {
         let Some(doc) = document_of(uri) else { return Admission::refused(ErrorCode::InvalidPayload) };
-        match self.enter(peer, &doc, token_of(uri, headers).as_deref()).await {
+        let entered = if self.origins.admit(headers) {
+            match token(headers, uri) {
+                Ok(token) => self.enter(peer, &doc, token.as_deref()).await,
+                Err(_) => Err(ErrorCode::InvalidPayload),
+            }
+        } else {
+            // A page elsewhere, in the browser of somebody who is let in.
+            tracing::debug!(event = "connection_refused", code = ErrorCode::Forbidden.word(), reason = "origin");
+            Err(ErrorCode::Forbidden)
+        };
+        match entered {
             Ok(admission) => Admission { doc: Some(doc), ..admission },
             Err(code) => {
                 self.metrics.refused(code);
@@ -241,17 +254,6 @@ fn document_of(uri: &Uri) -> Option<DocName> {
     DocName::parse(&name).ok()
 }
 
-/// The token of a request, from where clients can put one. Never logged.
-fn token_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some(token) = bearer.and_then(|value| value.strip_prefix("Bearer ")) {
-        return Some(token.trim().to_owned());
-    }
-    let pair = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
-    let token = percent_decode_str(pair).decode_utf8().ok()?;
-    (!token.is_empty()).then(|| token.into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,16 +268,5 @@ mod tests {
         assert_eq!(named("/sync/%ff"), None);
         assert_eq!(named("/sync/"), None);
         assert_eq!(named("/sync/user:bob"), None);
-    }
-
-    #[test]
-    fn a_token_is_found_where_clients_put_it() {
-        let mut headers = HeaderMap::new();
-        let uri: Uri = "/sync/d?a=b&token=t%2Bk".parse().unwrap();
-        assert_eq!(token_of(&uri, &headers), Some("t+k".into()));
-        assert_eq!(token_of(&"/sync/d?token=".parse().unwrap(), &headers), None);
-        assert_eq!(token_of(&"/sync/d".parse().unwrap(), &headers), None);
-        headers.insert(AUTHORIZATION, "Bearer abc".parse().unwrap());
-        assert_eq!(token_of(&uri, &headers), Some("abc".into()));
     }
 }

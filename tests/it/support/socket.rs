@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::server::PATIENCE;
 
@@ -26,6 +27,14 @@ pub(crate) type Closed = (u16, String);
 impl Socket {
     pub(crate) async fn open(url: &str) -> Self {
         let dialled = tokio::time::timeout(PATIENCE, tokio_tungstenite::connect_async(url)).await;
+        Self { stream: dialled.expect("the handshake ends").unwrap().0 }
+    }
+
+    /// A socket that a page of `origin` opens in a browser.
+    pub(crate) async fn open_from(origin: &str, url: &str) -> Self {
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        let dialled = tokio::time::timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await;
         Self { stream: dialled.expect("the handshake ends").unwrap().0 }
     }
 
