@@ -46,6 +46,9 @@ fn genuine_updates_harm_nobody() {
 
 fn be_a_child(task: &str) {
     let report = PathBuf::from(std::env::var_os(parent::REPORT).expect("the parent says where to report"));
+    if task == parent::DIE {
+        std::process::abort();
+    }
     match task.split_once("..") {
         Some((from, to)) => worker::run(from.parse().unwrap()..to.parse().unwrap(), &report),
         None => {
@@ -59,6 +62,16 @@ fn be_a_child(task: &str) {
 fn step_of(line: &str) -> Step {
     let (mutated, update) = line.split_once(' ').expect("as it was written");
     Step { update: stories::unhex(update), mutated: mutated == "1" }
+}
+
+/// Otherwise a day without deaths would prove nothing.
+#[test]
+fn a_child_that_dies_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (end, _) = parent::child(parent::DIE, &dir.path().join("report"));
+    assert!(matches!(end, End::Died(_)), "{end:?}");
+    let (end, report) = parent::child("7..8", &dir.path().join("report"));
+    assert_eq!((end, report.seed), (End::Done, 7));
 }
 
 #[test]

@@ -20,6 +20,8 @@ use crate::worker::Stage;
 
 /// Where a child reads what it is to do: `from..to`, or a file with one sequence.
 pub(crate) const TASK: &str = "SYNCLINE_HOSTILE_TASK";
+/// A task that no child survives.
+pub(crate) const DIE: &str = "die";
 /// Where a child reports.
 pub(crate) const REPORT: &str = "SYNCLINE_HOSTILE_REPORT";
 /// Address space of one child, in KiB.
@@ -71,7 +73,7 @@ pub(crate) fn run(seeds: Range<u64>, dir: &Path) -> (Report, Vec<Death>) {
     (total, deaths)
 }
 
-fn child(task: &str, report_file: &Path) -> (End, Report) {
+pub(crate) fn child(task: &str, report_file: &Path) -> (End, Report) {
     let _ = std::fs::remove_file(report_file);
     let mut child = spawn(task, report_file).expect("this program can be started once more");
     let mut seen = (u64::MAX, 0, 0);

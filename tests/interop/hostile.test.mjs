@@ -115,7 +115,7 @@ describe('a hostile client', { concurrency: true }, () => {
     })
   }
 
-  // The engine dies of about one hostile history in a hundred thousand (fuzz/README.md); which of these do is known: none.
+  // The engine may die of one hostile history in some hundred thousand (fuzz/README.md); these are the same in every run.
   test('with thousands of tampered updates of its own documents and of a shared one hurts nobody', async (t) => {
     const server = await Server.start(t)
     const name = 'hostile/tampered'
