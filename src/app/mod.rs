@@ -76,10 +76,10 @@ const WATCH: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The data directory cannot be used.
-    #[error("the data directory cannot be opened: {0}")]
+    #[error("the data directory cannot be opened")]
     Open(#[from] OpenError),
     /// The keys cannot be used.
-    #[error("auth: {0}")]
+    #[error("auth")]
     Key(#[from] KeyError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
