@@ -115,7 +115,7 @@ describe('a hostile client', { concurrency: true }, () => {
     })
   }
 
-  // The engine may die of one hostile history in some hundred thousand (fuzz/README.md); these are the same in every run.
+  // The engine may die of one hostile history in some hundred thousand (fuzz/README.md); these are the same in every run, though not their order.
   test('with thousands of tampered updates of its own documents and of a shared one hurts nobody', async (t) => {
     const server = await Server.start(t)
     const name = 'hostile/tampered'
