@@ -29,7 +29,7 @@ use serde::Serialize;
 pub enum Work {
     /// Merging one update into a live document.
     Apply,
-    /// Building a document from what is stored.
+    /// Building a document from what is stored, or encoding it.
     Load,
     /// Building, collecting and encoding a document for a snapshot.
     Compact,

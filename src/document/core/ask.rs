@@ -64,7 +64,7 @@ impl<P> Core<P> {
         if !live.exists {
             return answer(effects, ticket, Err(no_such_document()));
         }
-        match live.replica.diff(have) {
+        match live.encode(have) {
             Ok(update) => answer(effects, ticket, Ok(Answer::State { update, revision: self.revision() })),
             Err(_) => {
                 let refusal = Refusal::new(ErrorCode::ChannelError, "the document cannot be encoded");

@@ -85,7 +85,8 @@ impl<P> Core<P> {
             self.epoch = loaded.epoch;
             self.saving.reborn(loaded.last);
         }
-        Ok(Live { replica, exists: stored || !self.saving.is_idle(), whole: None })
+        let (notes, name) = (self.guards.inflight.clone(), self.name.clone());
+        Ok(Live { replica, notes, name, exists: stored || !self.saving.is_idle(), whole: None })
     }
 
     /// What is in memory cannot be used any more. What is stored, and what is not stored yet, is worth another try.
@@ -208,6 +209,15 @@ fn closed(now: Now, refusal: &Refusal) -> Phase {
 }
 
 impl Live {
+    /// What `have` lacks, as one update.
+    pub(super) fn encode(&self, have: &StateVector) -> Result<Bytes, Poisoned> {
+        // The trial of a noted load encodes as well.
+        let flight = self.notes.begin(Work::Load, self.name.as_str(), None, &[]);
+        let update = self.replica.diff(have);
+        drop(flight);
+        update
+    }
+
     /// The messages that bring a reader from `have` to the whole; the last one is a step 2 if it `asked`. The state of
     /// newcomers is made once and shared.
     pub(super) fn state_parts(&mut self, have: &StateVector, asked: bool) -> Result<Arc<[ServerMessage]>, Poisoned> {
@@ -215,7 +225,7 @@ impl Live {
         if let Some(whole) = self.whole.as_ref().filter(|_| newcomer) {
             return Ok(whole.clone());
         }
-        let update = self.replica.diff(have)?;
+        let update = self.encode(have)?;
         // A state that cannot be cut, which would be our own mistake, is still sent, in one piece.
         let pieces = if update.len() > PART_BYTES { parts(&update, have, PART_BYTES).ok() } else { None };
         let mut messages: Vec<ServerMessage> =

@@ -309,7 +309,7 @@ impl<P> Core<P> {
             && !self.size.exact
             && let Phase::Live(live) = &self.phase
         {
-            let size = live.replica.diff(&StateVector::default()).map(|state| state.len());
+            let size = live.encode(&StateVector::default()).map(|state| state.len());
             self.size = Size { bytes: size.unwrap_or(usize::MAX - max), exact: true };
         }
         self.size.bytes + bytes <= max

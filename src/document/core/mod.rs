@@ -139,6 +139,9 @@ struct Creation {
 #[derive(Debug)]
 struct Live {
     replica: Replica,
+    /// Encoding is noted too: the engine has merged updates that it could not encode.
+    notes: Arc<InFlight>,
+    name: DocName,
     /// Whether there is, or will be, anything in the store.
     exists: bool,
     /// The parts of the whole state, until the next change.

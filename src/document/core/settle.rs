@@ -122,7 +122,7 @@ impl<P> Core<P> {
         if !self.saving.is_overfull() {
             return;
         }
-        let Ok(update) = live.replica.diff(&StateVector::default()) else { return self.broken(now, effects) };
+        let Ok(update) = live.encode(&StateVector::default()) else { return self.broken(now, effects) };
         self.size = Size { bytes: update.len(), exact: true };
         self.saving.fold(Record { update, user: None, at_ms: now.wall_ms, sidecar: Bytes::new() }, starts_of);
     }
