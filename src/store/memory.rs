@@ -93,7 +93,8 @@ impl Doc {
 impl Store for MemoryStore {
     fn append(&self, doc: &DocName, epoch: Epoch, records: Vec<Record>) -> Pending<Seq> {
         self.with(|shelf| {
-            let known = shelf.docs.get(doc).cloned().unwrap_or_default();
+            let unwritten = Doc::default();
+            let known = shelf.docs.get(doc).unwrap_or(&unwritten);
             known.admit(epoch)?;
             if records.is_empty() {
                 return Ok(known.kept.last);
