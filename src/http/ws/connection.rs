@@ -115,21 +115,19 @@ impl Connection {
                 Ok(Message::Text(_)) => Input::Text,
                 // The library answers pings and closes as reading goes on.
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => continue,
-                Err(error) => match refusal_of(error) {
-                    Some(code) => {
-                        self.close(code);
-                        break;
-                    }
-                    None => return,
-                },
+                Err(error) => return self.read_failed(error).await,
             };
             if self.refused {
                 continue; // Nobody listens to what a refused client says.
             }
             self.take(input, &mut bucket).await;
         }
-        // The writer still has something to say; it ends the connection.
-        if self.outbox.is_closing() {
+    }
+
+    /// A peer that broke a rule is told which; then the writer ends the connection. One that is gone is gone.
+    async fn read_failed(&self, error: axum::Error) {
+        if let Some(code) = refusal_of(error) {
+            self.close(code);
             std::future::pending::<()>().await;
         }
     }
