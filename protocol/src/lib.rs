@@ -25,6 +25,7 @@
 pub mod error_code;
 pub mod limits;
 pub mod moment;
+pub mod web_socket;
 pub mod wire;
 // Yjs encodings
 pub mod awareness;

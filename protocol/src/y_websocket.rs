@@ -13,6 +13,8 @@ use crate::limits::AWARENESS_ENTRIES_MAX;
 use crate::limits::MESSAGES_PER_FRAME_MAX;
 use crate::message;
 use crate::message::DecodeError;
+use crate::web_socket;
+use crate::web_socket::Opcode;
 use crate::wire::Reader;
 use crate::wire::var_uint_len;
 use crate::wire::write_var_bytes;
@@ -83,10 +85,20 @@ fn unknown(reader: &mut Reader, kind: u64) -> Result<Message, DecodeError> {
     Ok(Message::Unknown(kind))
 }
 
-/// Encodes one message as one frame, to be shared by every reader of this dialect.
+/// Encodes one message, without the frame around it.
 #[must_use]
 pub fn encode(message: &ServerMessage) -> Bytes {
     let mut out = BytesMut::with_capacity(message::server_len(message));
+    message::write_server(&mut out, message);
+    out.freeze()
+}
+
+/// Encodes one message as a whole WebSocket frame: the same bytes for every reader of this dialect.
+#[must_use]
+pub fn frame(message: &ServerMessage) -> Bytes {
+    let length = message::server_len(message);
+    let mut out = BytesMut::with_capacity(web_socket::header_len(length) + length);
+    web_socket::write_header(&mut out, Opcode::Binary, length);
     message::write_server(&mut out, message);
     out.freeze()
 }

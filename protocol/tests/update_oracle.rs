@@ -363,6 +363,47 @@ fn one_huge_text_is_cut_between_characters() {
 }
 
 #[test]
+fn one_long_list_is_cut_between_values() {
+    let doc = document(5, true);
+    let list = doc.get_or_insert_array("list");
+    list.insert_range(&mut doc.transact_mut(), 0, ["first", "last"]);
+    list.insert_range(&mut doc.transact_mut(), 1, (0..5_000).map(|number| format!("value {number}")));
+    let parts = parts(&whole(&doc), &StateVector::default(), 1_000).expect("valid");
+    assert!(parts.len() > 50, "{}", parts.len());
+    let other = document(6, true);
+    for part in parts {
+        assert!(part.len() < 1_200, "{}", part.len());
+        assert!(engine_takes_it(&other, &part));
+        apply(&other, &part);
+    }
+    assert_eq!(view(&other), view(&doc));
+}
+
+#[test]
+fn of_what_was_deleted_only_the_length_travels() {
+    let doc = document(5, true);
+    let (map, text) = (doc.get_or_insert_map("map"), doc.get_or_insert_text("text"));
+    for number in 0..100 {
+        map.insert(&mut doc.transact_mut(), "one key", format!("{number} ").repeat(1_000));
+        text.insert(&mut doc.transact_mut(), 0, &"words ".repeat(100));
+    }
+    text.remove_range(&mut doc.transact_mut(), 10, 59_000);
+    let all = whole(&doc);
+    assert!(all.len() > 300_000, "a live document keeps what was deleted: {}", all.len());
+    for gc in [true, false] {
+        let other = document(6, !gc);
+        let parts = parts(&all, &StateVector::default(), 2_000).expect("valid");
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        assert!(bytes < 15_000, "{bytes}");
+        for part in parts {
+            assert!(engine_takes_it(&other, &part));
+            apply(&other, &part);
+        }
+        assert_eq!(view(&other), view(&doc));
+    }
+}
+
+#[test]
 fn what_cannot_be_integrated_comes_whole_in_the_last_part() {
     let steps: Vec<_> = (0..40).map(|place| Step { replica: 0, action: 0, place, choice: 5 }).collect();
     let log = play(&steps, true).log;

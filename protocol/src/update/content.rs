@@ -15,7 +15,7 @@ pub(super) const STRING: u8 = 4;
 const EMBED: u8 = 5;
 const FORMAT: u8 = 6;
 pub(super) const TYPE: u8 = 7;
-const ANY: u8 = 8;
+pub(super) const ANY: u8 = 8;
 const DOC: u8 = 9;
 pub(super) const SKIP: u8 = 10;
 const MOVE: u8 = 11;
@@ -83,6 +83,11 @@ impl ContentKinds {
     fn of_content(content: u8) -> Self {
         Self(1 << content)
     }
+}
+
+/// Whether this is content that nothing else refers to.
+pub(super) fn is_plain(content: u8) -> bool {
+    matches!(content, BINARY | STRING | EMBED | ANY)
 }
 
 /// Reads the content numbered `content`. The number of clocks it takes is never 0.
@@ -176,7 +181,8 @@ fn values(cursor: &mut Cursor<'_>) -> Result<u32, Invalid> {
     u32::try_from(count).map_err(|_| Invalid::Clock { at })
 }
 
-fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Invalid> {
+/// Reads past one plain value that lies `depth` deep.
+pub(super) fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Invalid> {
     let at = cursor.at();
     if depth > ANY_DEPTH_MAX {
         return Err(Invalid::ValueDepth { at });

@@ -9,8 +9,10 @@ use bytes::Bytes;
 
 use crate::state_vector::StateVector;
 use crate::update::Invalid;
+use crate::update::content;
 use crate::update::content::count_utf16;
 use crate::update::cursor::Cursor;
+use crate::update::plan::Cut;
 use crate::update::plan::Piece;
 use crate::update::plan::Plan;
 use crate::update::plan::Schedule;
@@ -19,14 +21,19 @@ use crate::update::summary::ClientRange;
 use crate::update::write;
 use crate::update::write::Body;
 use crate::update::write::Chunk;
+use crate::update::write::Part;
 
 /// Smaller parts would be more head than content.
 const PART_BYTES_MIN: usize = 64;
 
 /// Cuts an update into parts of about `part_bytes`, each ready after its predecessors on top of `known`, the state of
-/// the receiver. Deletions come last. Long texts are cut between characters, other structs stay whole.
+/// the receiver. Deletions come last. Long texts are cut between characters and lists between values; other structs stay
+/// whole.
 ///
-/// What is below `known` is left out, except its deletions. What cannot be integrated on `known` comes in one last part.
+/// What is below `known` is left out, except its deletions. Of plain content that the update itself deletes only the
+/// length is left: a document that keeps what was deleted would send all of it to everybody, and one large value that was
+/// replaced a thousand times is one struct of a thousand values. What cannot be integrated on `known` comes in one last
+/// part.
 /// An update of at most `part_bytes` comes back unread.
 ///
 /// # Errors
@@ -38,8 +45,15 @@ pub fn parts(update: &Bytes, known: &StateVector, part_bytes: usize) -> Result<V
     let plan = Plan::read(update)?;
     let schedule = Schedule::new(&plan, known);
     let mut parts = Parts { update, part_bytes: part_bytes.max(PART_BYTES_MIN), ..Parts::default() };
+    let deleted = Deleted::new(&plan.deletes);
     for &index in &schedule.order {
-        parts.piece(&plan.pieces[index])?;
+        let piece = &plan.pieces[index];
+        if piece.is_plain && deleted.covers(piece) {
+            let body = Body::Deleted { head: piece.bytes.start..piece.content_at };
+            parts.chunk(Chunk { body, ..Chunk::whole(piece) });
+        } else {
+            parts.piece(piece)?;
+        }
     }
     let (deletes, late) = split_deletes(&plan.deletes, &schedule);
     deletes.iter().for_each(|&range| parts.delete(range));
@@ -64,25 +78,62 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn piece(&mut self, piece: &Piece) -> Result<(), Invalid> {
-        if !piece.is_text || piece.bytes.len() <= self.part_bytes {
+        if piece.bytes.len() <= self.part_bytes {
             self.chunk(Chunk::whole(piece));
             return Ok(());
         }
+        match piece.cut {
+            Cut::Text => self.text(piece),
+            Cut::Values => self.values(piece),
+            Cut::Nowhere => {
+                self.chunk(Chunk::whole(piece));
+                Ok(())
+            }
+        }
+    }
+
+    fn text(&mut self, piece: &Piece) -> Result<(), Invalid> {
         let text = text_of(self.update, piece)?;
         let mut clock = piece.clock;
         let mut start = text.start;
         while start < text.end {
             let end = char_boundary(self.update, start + self.part_bytes, text.end);
-            let end_clock = clock + count_utf16(&self.update[start..end]) as u32;
-            let body = if start == text.start {
-                Body::TextHead { head: piece.bytes.start..piece.content_at, text: start..end }
-            } else {
-                Body::TextTail { right_origin: piece.right_origin, text: start..end }
-            };
-            self.chunk(Chunk { client: piece.client, clock, end_clock, body });
-            (clock, start) = (end_clock, end);
+            let part = Part { content: content::STRING, count: end - start, bytes: start..end };
+            clock = self.part(piece, clock, count_utf16(&self.update[start..end]), part);
+            start = end;
         }
         Ok(())
+    }
+
+    fn values(&mut self, piece: &Piece) -> Result<(), Invalid> {
+        let mut cursor = Cursor::new(&self.update[..piece.bytes.end]);
+        cursor.skip(piece.content_at)?;
+        let mut left = cursor.count(1)?;
+        let mut clock = piece.clock;
+        while left > 0 {
+            let (start, before) = (cursor.at(), left);
+            while left > 0 && cursor.at() - start < self.part_bytes {
+                content::value(&mut cursor, 0)?;
+                left -= 1;
+            }
+            let count = before - left;
+            let part = Part { content: content::ANY, count, bytes: start..cursor.at() };
+            clock = self.part(piece, clock, count, part);
+        }
+        Ok(())
+    }
+
+    /// A part of a piece, which takes so many clocks. Gives the clock after it.
+    fn part(&mut self, piece: &Piece, clock: u32, length: usize, part: Part) -> u32 {
+        // The whole piece's length is a clock, so this one's is.
+        let end_clock = clock + length as u32;
+        let body = if clock == piece.clock {
+            Body::Head { head: piece.bytes.start..piece.content_at, part }
+        } else {
+            Body::Tail { right_origin: piece.right_origin, part }
+        };
+        self.chunk(Chunk { client: piece.client, clock, end_clock, body });
+        end_clock
     }
 
     fn chunk(&mut self, chunk: Chunk) {
@@ -109,6 +160,30 @@ impl Parts<'_> {
         let chunks = std::mem::take(&mut self.chunks);
         self.done.push(write::write(self.update, chunks, &std::mem::take(&mut self.deletes)));
         self.size = 0;
+    }
+}
+
+/// What an update deletes, without seams.
+struct Deleted(Vec<ClientRange>);
+
+impl Deleted {
+    fn new(deletes: &[ClientRange]) -> Self {
+        let mut ranges = deletes.to_vec();
+        ranges.sort_by_key(|range| (range.client, range.start));
+        ranges.dedup_by(|next, range| {
+            let follows = next.client == range.client && next.start <= range.end;
+            if follows {
+                range.end = range.end.max(next.end);
+            }
+            follows
+        });
+        Self(ranges)
+    }
+
+    fn covers(&self, piece: &Piece) -> bool {
+        let after = self.0.partition_point(|range| (range.client, range.start) <= (piece.client, piece.clock));
+        let before = after.checked_sub(1).map(|at| self.0[at]);
+        before.is_some_and(|range| range.client == piece.client && piece.end_clock <= range.end)
     }
 }
 

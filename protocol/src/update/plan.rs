@@ -26,10 +26,21 @@ pub(super) struct Piece {
     /// Where its content starts.
     pub(super) content_at: usize,
     pub(super) right_origin: Option<Id>,
-    /// Text that may be cut. Text under a map key may not: its second half would take the place of the first.
-    pub(super) is_text: bool,
+    pub(super) cut: Cut,
+    /// Whether it would say the same without its content, were it deleted. Types would not: others lie in them.
+    pub(super) is_plain: bool,
     /// What else, of other clients, must be there before it.
     references: [Option<Id>; 2],
+}
+
+/// Where a struct may be cut in two. Under a map key it may not: its second half would take the place of the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Between two characters.
+    Text,
+    /// Between two values.
+    Values,
+    Nowhere,
 }
 
 /// One client's pieces.
@@ -84,7 +95,12 @@ impl<'a> Sink<'a> for Plan {
             bytes: block.at..block.end,
             content_at: block.content_at,
             right_origin: block.right_origin,
-            is_text: block.content() == content::STRING && block.info & HAS_PARENT_SUB == 0,
+            cut: match block.content() {
+                content::STRING if block.info & HAS_PARENT_SUB == 0 => Cut::Text,
+                content::ANY if block.info & HAS_PARENT_SUB == 0 => Cut::Values,
+                _ => Cut::Nowhere,
+            },
+            is_plain: content::is_plain(block.content()),
             // A parent is named only where there are no origins, so two places are enough.
             references: [foreign(block.origin.or(parent)), foreign(block.right_origin)],
         });

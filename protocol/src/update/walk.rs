@@ -11,6 +11,8 @@ use crate::update::cursor::Id;
 pub(super) const HAS_ORIGIN: u8 = 0x80;
 pub(super) const HAS_RIGHT_ORIGIN: u8 = 0x40;
 pub(super) const HAS_PARENT_SUB: u8 = 0x20;
+/// The bits that number the content.
+pub(super) const CONTENT: u8 = 0x1f;
 
 /// Where a struct that has no origins says it belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub(super) struct Block<'a> {
 
 impl Block<'_> {
     pub(super) fn content(&self) -> u8 {
-        self.info & 0x1f
+        self.info & CONTENT
     }
 
     pub(super) fn end_clock(&self) -> u32 {

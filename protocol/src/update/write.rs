@@ -11,10 +11,10 @@ use crate::update::content;
 use crate::update::cursor::Id;
 use crate::update::plan::Piece;
 use crate::update::summary::ClientRange;
+use crate::update::walk::CONTENT;
 use crate::update::walk::HAS_ORIGIN;
 use crate::update::walk::HAS_RIGHT_ORIGIN;
 use crate::wire::var_uint_len;
-use crate::wire::write_var_bytes;
 use crate::wire::write_var_uint;
 
 /// One struct to be written.
@@ -31,10 +31,28 @@ pub(super) struct Chunk {
 pub(super) enum Body {
     /// As it stands.
     Whole(Range<usize>),
-    /// The first part of a text: the struct's own head, less text.
-    TextHead { head: Range<usize>, text: Range<usize> },
-    /// A later part of a text, which follows the part before it.
-    TextTail { right_origin: Option<Id>, text: Range<usize> },
+    /// The first part of its content, behind the struct's own head.
+    Head { head: Range<usize>, part: Part },
+    /// A later part, which follows the one before it.
+    Tail { right_origin: Option<Id>, part: Part },
+    /// Its head, and how much there was.
+    Deleted { head: Range<usize> },
+}
+
+/// Some of the characters of a text, or of the values of a list.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) content: u8,
+    /// Bytes of a text, or values.
+    pub(super) count: usize,
+    pub(super) bytes: Range<usize>,
+}
+
+impl Part {
+    fn write(&self, update: &[u8], out: &mut BytesMut) {
+        write_var_uint(out, self.count as u64);
+        out.put_slice(&update[self.bytes.clone()]);
+    }
 }
 
 impl Chunk {
@@ -51,24 +69,30 @@ impl Chunk {
     pub(super) fn size(&self) -> usize {
         match &self.body {
             Body::Whole(bytes) => bytes.len(),
-            Body::TextHead { head, text } => head.len() + text.len() + 4,
-            Body::TextTail { text, .. } => text.len() + 32,
+            Body::Head { head, part } => head.len() + part.bytes.len() + 4,
+            Body::Tail { part, .. } => part.bytes.len() + 32,
+            Body::Deleted { head } => head.len() + 4,
         }
     }
 
     fn write(&self, update: &[u8], out: &mut BytesMut) {
         match &self.body {
             Body::Whole(bytes) => out.put_slice(&update[bytes.clone()]),
-            Body::TextHead { head, text } => {
+            Body::Head { head, part } => {
                 out.put_slice(&update[head.clone()]);
-                write_var_bytes(out, &update[text.clone()]);
+                part.write(update, out);
             }
-            Body::TextTail { right_origin, text } => {
+            Body::Tail { right_origin, part } => {
                 let right_flag = if right_origin.is_some() { HAS_RIGHT_ORIGIN } else { 0 };
-                out.put_u8(content::STRING | HAS_ORIGIN | right_flag);
+                out.put_u8(part.content | HAS_ORIGIN | right_flag);
                 write_id(out, Id { client: self.client, clock: self.clock - 1 });
                 right_origin.iter().for_each(|&id| write_id(out, id));
-                write_var_bytes(out, &update[text.clone()]);
+                part.write(update, out);
+            }
+            Body::Deleted { head } => {
+                out.put_u8(update[head.start] & !CONTENT | content::DELETED);
+                out.put_slice(&update[head.start + 1..head.end]);
+                write_var_uint(out, u64::from(self.end_clock - self.clock));
             }
         }
     }
