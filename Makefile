@@ -6,6 +6,7 @@
 #   make fuzz     every fuzz target for FUZZ_SECONDS each, then HOSTILE_UPDATES mutated updates against the engine
 #   make sim      the simulator over SIM_SEEDS seeds
 #   make bench    the criterion benchmarks
+#   make counts   instructions of the hot paths against benches/instructions/counts.txt; needs valgrind
 #   make compare  the same work on the servers people would otherwise pick
 #
 # cargo-deny: bans, licences and sources are checked in `make test`. Advisories need the RustSec database, which is
@@ -24,7 +25,7 @@ export CHROMIUM
 # cargo-installed tools are found even where the shell's profile does not say so.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench compare deny clean
+.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench counts compare deny clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -71,6 +72,9 @@ sim:
 
 bench:
 	bash scripts/bench.sh
+
+counts:
+	bash scripts/instructions.sh --check
 
 compare:
 	bash scripts/compare.sh

@@ -2,6 +2,8 @@
 //! themselves only; what a server does under load is for the load tool.
 
 mod document;
+mod joins;
+mod large;
 mod material;
 mod protocol;
 mod store;
@@ -12,6 +14,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     protocol::benches(&mut criterion);
     document::benches(&mut criterion);
+    joins::benches(&mut criterion);
     store::benches(&mut criterion);
     criterion.final_summary();
 }

@@ -36,6 +36,17 @@ pub(crate) fn cell(client: u64) -> [Bytes; 2] {
     [made.into(), changed.into()]
 }
 
+/// One change of many structs: letters, each before the one before it.
+pub(crate) fn many_structs(letters: usize) -> Bytes {
+    let doc = Doc::with_client_id(9);
+    let text = doc.get_or_insert_text("text");
+    let mut txn = doc.transact_mut();
+    for _ in 0..letters {
+        text.insert(&mut txn, 0, "x");
+    }
+    txn.encode_update_v1().into()
+}
+
 /// About 500 KB of text, inserted here and there: some 5 000 structs.
 pub(crate) fn paper() -> Bytes {
     let doc = Doc::with_client_id(7);

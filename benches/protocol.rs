@@ -12,6 +12,7 @@ use syncline_protocol::update::validate;
 use syncline_protocol::y_websocket;
 
 use crate::material::cell;
+use crate::material::many_structs;
 use crate::material::paper;
 use crate::material::typing;
 
@@ -19,7 +20,13 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     let limits = UpdateLimits::default();
     let letters = typing(1, 33);
     let mut group = criterion.benchmark_group("validate");
-    for (name, update) in [("typing", letters[32].clone()), ("cell", cell(1)[1].clone()), ("500 KB", paper())] {
+    let updates = [
+        ("typing", letters[32].clone()),
+        ("cell", cell(1)[1].clone()),
+        ("64 structs", many_structs(64)),
+        ("500 KB", paper()),
+    ];
+    for (name, update) in updates {
         group.throughput(Throughput::Bytes(update.len() as u64));
         group.bench_function(name, |bencher| bencher.iter(|| validate(black_box(&update), &limits).is_ok()));
     }

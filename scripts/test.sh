@@ -28,6 +28,7 @@ step "server binary" cargo build --quiet --bin syncline
 step "interop with the npm clients" bash scripts/interop.sh
 step "two browsers" bash scripts/browser.sh
 step "benchmarks, once each" bash scripts/bench.sh --try
+step "instruction counts of the hot paths" bash scripts/instructions.sh --check
 step "fuzz targets, 10 s each" bash fuzz/run.sh 10
 
 printf '\n== passed\n'

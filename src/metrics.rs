@@ -107,6 +107,9 @@ metrics! {
     poison_refusals: Counter, "syncline_poison_refusals_total", Count,
         "Updates refused because they are impossible or dangerous.";
     documents_loaded: Gauge, "syncline_documents_loaded", Count, "Documents in memory.";
+    documents_bytes: Gauge, "syncline_documents_bytes", Bytes, "Memory that documents take, by estimate.";
+    documents_unloaded: Counter, "syncline_documents_unloaded_total", Count,
+        "Documents without readers that were asked to leave because memory was short.";
     documents_quarantined: Gauge, "syncline_documents_quarantined", Count,
         "Updates and documents that stopped the server once and are not let in again.";
     document_reloads: Counter, "syncline_document_reloads_total", Count,
@@ -174,16 +177,16 @@ impl Metrics {
         }
     }
 
-    /// Counts one message from a client.
-    pub fn received(&self, bytes: usize) {
-        self.messages_in.increment(1);
+    /// Counts messages from a client.
+    pub fn received(&self, messages: usize, bytes: usize) {
+        self.messages_in.increment(messages as u64);
         self.bytes_in.increment(bytes as u64);
     }
 
-    /// Counts messages to a client.
-    pub fn sent(&self, messages: usize, bytes: usize) {
-        self.messages_out.increment(messages as u64);
-        self.bytes_out.increment(bytes as u64);
+    /// Counts messages to clients.
+    pub fn sent(&self, messages: u64, bytes: u64) {
+        self.messages_out.increment(messages);
+        self.bytes_out.increment(bytes);
     }
 
     /// Records one group commit.
@@ -229,7 +232,7 @@ mod tests {
     fn two_servers_do_not_share_numbers() {
         let (one, shown) = Metrics::install();
         let (two, other) = Metrics::install();
-        one.received(100);
+        one.received(1, 100);
         two.sent(2, 5);
         assert!(shown.render().contains("syncline_in_bytes_total 100"));
         assert!(other.render().contains("syncline_in_bytes_total 0"));

@@ -1,9 +1,16 @@
-//! What waits to be written to one socket. Documents push and never wait; the connection's writer drains.
+//! What waits to be written to one socket, and the writing of it. Documents push and never wait.
+//!
+//! What a document pushes in one batch leaves with one call to the system, made by the document itself: no task is woken
+//! for a reader that keeps up. What the socket does not take stays here, and the connection's own task writes it when it can.
 //!
 //! Full means: [`Outbox::push`] answers `false`, the frame is not queued, and the document catches the reader up with one
-//! diff once [`Drained::Caught`] told it that the socket is empty. So a slow reader costs bounded memory and loses nothing.
+//! diff once [`Next::Caught`] told it that the socket has drained. So a slow reader costs bounded memory and loses nothing.
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::io::ErrorKind;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -13,7 +20,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
+use syncline_protocol::Moment;
 use syncline_protocol::channel::ChannelId;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 /// Bounds of one outbox.
@@ -54,8 +63,31 @@ impl Budget {
 const AWARENESS_BEHIND_BYTES: usize = 64 * 1024;
 /// Answers to one client's own messages that may wait. A client that asks on and never reads is closed.
 const CONTROL_FRAMES_MAX: usize = 4096;
-/// Bytes handed to the socket in one go: large enough to fill a segment, small enough not to hold much.
+/// Bytes handed to the socket in one call: large enough to fill many segments, small enough that a document is not kept.
 const WRITE_BYTES: usize = 64 * 1024;
+/// Room in a drained queue that is kept for what comes next.
+const KEPT_ITEMS: usize = 16;
+/// Pieces handed to the socket in one call; the system takes up to 1024.
+const WRITE_SLICES: usize = 64;
+
+/// The socket, as far as writing to it goes.
+pub trait Wire: Send + Sync + fmt::Debug {
+    /// Writes what the socket takes at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing now; anything else means that the connection is gone.
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+impl Wire for OwnedWriteHalf {
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match slices {
+            // The plain call is the cheaper one, and one frame is the rule for a reader that keeps up.
+            [one] => OwnedWriteHalf::try_write(self, one),
+            several => self.try_write_vectored(several),
+        }
+    }
+}
 
 /// Frames on their way to one socket.
 #[derive(Debug)]
@@ -69,11 +101,20 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Inner {
     queue: VecDeque<Item>,
-    /// Bytes of `Item::Frame`s, queued or in the writer's hands.
+    /// Bytes of the front item that the socket has taken already.
+    begun: usize,
+    /// Bytes of `Item::Frame`s.
     bytes: usize,
-    /// Of `bytes`, those in the writer's hands.
-    writing: usize,
     control: usize,
+    /// The socket took nothing when last asked; the connection's task waits for it.
+    blocked: bool,
+    /// The socket; `None` when the connection is gone. Then nothing is kept any more, not even the open socket: a document
+    /// that waits for the store may hold this outbox for long.
+    wire: Option<Arc<dyn Wire>>,
+    /// When the socket last took something.
+    last_written: Moment,
+    /// Written and not told yet by [`Outbox::flush`].
+    unreported: Written,
     /// Channels that lost something and want to hear when the socket is empty.
     behind: Vec<ChannelId>,
     /// Channels that their documents ended; the session is to be told.
@@ -102,70 +143,73 @@ pub struct Closing {
     pub reason: &'static str,
 }
 
-/// What the writer is to do next.
+/// Frames and bytes that a socket took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Frames, counted when their last byte was taken.
+    pub frames: u64,
+    /// Bytes, headers included.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Written {
+    fn add_assign(&mut self, more: Self) {
+        self.frames += more.frames;
+        self.bytes += more.bytes;
+    }
+}
+
+/// What the connection's task is to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Drained {
-    /// Write these frames, flush, call again.
-    Write(Vec<Bytes>),
+pub enum Next {
+    /// The socket is full: wait until it is writable, then [`Outbox::unblock`].
+    Blocked,
+    /// Something is queued: [`Outbox::flush`].
+    Flush,
     /// These channels were ended by their documents.
     Ended(Vec<(ChannelId, ErrorCode)>),
     /// Everything was written; these channels wait for a catch-up.
     Caught(Vec<ChannelId>),
     /// Close the socket; nothing more will come.
     Close(Closing),
+    /// The connection is gone.
+    Dead,
     /// Nothing to do.
     Idle,
 }
 
 impl Outbox {
-    /// An empty outbox.
+    /// An empty outbox in front of a socket.
     #[must_use]
-    pub fn new(limits: OutboxLimits, budget: Arc<Budget>) -> Self {
-        Self { inner: Mutex::default(), wake: Notify::new(), limits, budget }
+    pub fn new(now: Moment, limits: OutboxLimits, budget: Arc<Budget>, wire: Arc<dyn Wire>) -> Self {
+        let inner = Inner { last_written: now, wire: Some(wire), ..Inner::default() };
+        Self { inner: Mutex::new(inner), wake: Notify::new(), limits, budget }
     }
 
-    /// Queues a document frame. `false`: it does not fit, and nothing was queued; the channel hears of it when the
-    /// socket has drained.
+    /// Queues a document frame, to be written by the next [`Self::flush`]. `false`: it does not fit, and nothing was
+    /// queued; the channel hears of it when the socket has drained.
     #[must_use]
     pub fn push(&self, channel: ChannelId, frame: Bytes) -> bool {
-        let mut inner = self.lock();
-        if inner.closing.is_some() {
-            return true; // Nobody will read it, and nobody needs to be caught up.
-        }
-        let fits = inner.bytes + frame.len() <= self.limits.bytes_max.max(frame.len())
-            && inner.queue.len() < self.limits.frames_max
-            && (self.budget.has_room(frame.len()) || inner.bytes == 0);
-        if !fits {
-            inner.mark_behind(channel);
-            return false;
-        }
-        inner.bytes += frame.len();
-        self.budget.used.fetch_add(frame.len(), Ordering::Relaxed);
-        inner.queue.push_back(Item::Frame(frame));
-        drop(inner);
-        self.wake.notify_one();
-        true
+        self.lock().push(channel, frame, self)
     }
 
     /// Queues a presence frame, unless the socket is busy: then presence is to be sent whole once it has drained.
     #[must_use]
     pub fn push_awareness(&self, channel: ChannelId, frame: Bytes) -> bool {
-        {
-            let mut inner = self.lock();
-            if inner.closing.is_none() && inner.bytes > AWARENESS_BEHIND_BYTES {
-                inner.mark_behind(channel);
-                return false;
-            }
+        let mut inner = self.lock();
+        if inner.is_open() && inner.bytes > AWARENESS_BEHIND_BYTES {
+            inner.mark_behind(channel);
+            return false;
         }
-        self.push(channel, frame)
+        inner.push(channel, frame, self)
     }
 
-    /// Queues a state that other readers share. `false` when an earlier one of this channel is still on its way: one
-    /// client cannot make us queue states faster than it reads them.
+    /// Queues a state that other readers share, as frames. `false` when an earlier one of this channel is still on its way:
+    /// one client cannot make us queue states faster than it reads them.
     #[must_use]
     pub fn push_parts(&self, channel: ChannelId, parts: Arc<[Bytes]>) -> bool {
         let mut inner = self.lock();
-        if inner.closing.is_some() {
+        if !inner.is_open() || parts.is_empty() {
             return true;
         }
         let under_way = |item: &Item| matches!(item, Item::Parts { channel: of, .. } if *of == channel);
@@ -174,12 +218,10 @@ impl Outbox {
             return false;
         }
         inner.queue.push_back(Item::Parts { channel, parts, next: 0 });
-        drop(inner);
-        self.wake.notify_one();
         true
     }
 
-    /// Queues a small frame of the session itself (keep-alive, denial). A client that provokes thousands of them
+    /// Queues a small frame of the session itself (keep-alive, pong, denial). A client that provokes thousands of them
     /// without reading is closed.
     pub fn push_control(&self, frame: Bytes) {
         let mut inner = self.lock();
@@ -188,10 +230,38 @@ impl Outbox {
             self.close(Closing { code: 4503, reason: "OVERLOADED" });
             return;
         }
-        inner.control += 1;
-        inner.queue.push_back(Item::Control(frame));
+        if inner.wire.is_some() {
+            inner.control += 1;
+            inner.queue.push_back(Item::Control(frame));
+        }
+    }
+
+    /// Writes what the socket takes, up to a bound. Whoever pushed calls this when its batch is complete; what remains is
+    /// the connection's to write. Answers what was written.
+    pub fn flush(&self, now: Moment) -> Written {
+        let mut inner = self.lock();
+        if inner.blocked || inner.wire.is_none() {
+            return std::mem::take(&mut inner.unreported); // The connection's task knows, and waits for the socket.
+        }
+        inner.write(now, &self.budget);
+        let wakes =
+            !inner.queue.is_empty() || inner.wire.is_none() || !inner.behind.is_empty() || inner.closing.is_some();
+        let written = std::mem::take(&mut inner.unreported);
         drop(inner);
-        self.wake.notify_one();
+        if wakes {
+            self.wake.notify_one();
+        }
+        written
+    }
+
+    /// Says that the socket is writable again.
+    pub fn unblock(&self) {
+        self.lock().blocked = false;
+    }
+
+    /// Says that the connection is gone: what waits is dropped, and what comes too.
+    pub fn abandon(&self) {
+        self.lock().die(&self.budget);
     }
 
     /// Says that a channel ended, and why. Bounded by the number of channels: each ends once.
@@ -209,35 +279,40 @@ impl Outbox {
     /// Whether the connection is ending or gone.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.lock().closing.is_some()
+        !self.lock().is_open()
     }
 
-    /// Document bytes that wait or are being written.
+    /// Document bytes that wait.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.lock().bytes
     }
 
-    /// Takes the next thing to do. What was handed out before counts as written.
-    pub fn drain(&self) -> Drained {
-        let mut inner = self.lock();
-        let written = std::mem::take(&mut inner.writing);
-        inner.bytes -= written;
-        self.budget.used.fetch_sub(written, Ordering::Relaxed);
-        if !inner.ended.is_empty() {
-            return Drained::Ended(std::mem::take(&mut inner.ended));
-        }
-        let frames = inner.take_frames();
-        if !frames.is_empty() {
-            return Drained::Write(frames);
-        }
-        if let Some(closing) = inner.closing {
-            return Drained::Close(closing);
-        }
-        if inner.behind.is_empty() { Drained::Idle } else { Drained::Caught(std::mem::take(&mut inner.behind)) }
+    /// When the socket last took something.
+    #[must_use]
+    pub fn last_written(&self) -> Moment {
+        self.lock().last_written
     }
 
-    /// Waits until [`Self::drain`] may have something to do.
+    /// What the connection's task is to do now.
+    pub fn next(&self) -> Next {
+        let mut inner = self.lock();
+        if inner.wire.is_none() {
+            return Next::Dead;
+        }
+        if !inner.ended.is_empty() {
+            return Next::Ended(std::mem::take(&mut inner.ended));
+        }
+        if !inner.queue.is_empty() {
+            return if inner.blocked { Next::Blocked } else { Next::Flush };
+        }
+        if let Some(closing) = inner.closing {
+            return Next::Close(closing);
+        }
+        if inner.behind.is_empty() { Next::Idle } else { Next::Caught(std::mem::take(&mut inner.behind)) }
+    }
+
+    /// Waits until [`Self::next`] may have something to do.
     pub async fn wait(&self) {
         self.wake.notified().await;
     }
@@ -256,126 +331,138 @@ impl Drop for Outbox {
 }
 
 impl Inner {
+    fn is_open(&self) -> bool {
+        self.closing.is_none() && self.wire.is_some()
+    }
+
+    fn push(&mut self, channel: ChannelId, frame: Bytes, outbox: &Outbox) -> bool {
+        if !self.is_open() {
+            return true; // Nobody will read it, and nobody needs to be caught up.
+        }
+        let Outbox { limits, budget, .. } = outbox;
+        let fits = |inner: &Self| {
+            inner.bytes + frame.len() <= limits.bytes_max.max(frame.len())
+                && inner.queue.len() < limits.frames_max
+                && (budget.has_room(frame.len()) || inner.bytes == 0)
+        };
+        if !fits(self) {
+            // What fills it may only be the rest of this batch: a socket that takes it is not slow.
+            if !self.blocked {
+                self.write(self.last_written, budget);
+                outbox.wake.notify_one(); // It may be full now, or gone.
+            }
+            if !fits(self) {
+                self.mark_behind(channel);
+                return false;
+            }
+        }
+        self.bytes += frame.len();
+        budget.used.fetch_add(frame.len(), Ordering::Relaxed);
+        self.queue.push_back(Item::Frame(frame));
+        true
+    }
+
+    /// Writes what the socket takes, up to a bound.
+    fn write(&mut self, now: Moment, budget: &Budget) {
+        let mut bytes = 0;
+        while !self.queue.is_empty() && !self.blocked && bytes < WRITE_BYTES {
+            let Some((offered, result)) = self.offer() else { break };
+            match result {
+                Ok(taken) => {
+                    bytes += taken;
+                    let written = self.advance(taken, budget);
+                    self.unreported += written;
+                    self.last_written = now;
+                    // A socket that took less than it was offered is full: asking again would only say so.
+                    self.blocked = taken < offered;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.blocked = true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.die(budget),
+            }
+        }
+    }
+
     fn mark_behind(&mut self, channel: ChannelId) {
         if !self.behind.contains(&channel) {
             self.behind.push(channel);
         }
     }
 
-    fn take_frames(&mut self) -> Vec<Bytes> {
-        let mut frames = Vec::new();
-        let mut bytes = 0;
-        while bytes < WRITE_BYTES {
-            let Some(item) = self.queue.pop_front() else { break };
-            let frame = match item {
-                Item::Frame(frame) => {
-                    self.writing += frame.len();
-                    frame
-                }
-                Item::Control(frame) => {
-                    self.control -= 1;
-                    frame
-                }
-                Item::Parts { channel, parts, next } => {
-                    let Some(part) = parts.get(next).cloned() else { continue };
-                    if next + 1 < parts.len() {
-                        self.queue.push_front(Item::Parts { channel, parts, next: next + 1 });
-                    }
-                    part
-                }
-            };
-            bytes += frame.len();
-            frames.push(frame);
+    /// Offers the socket what is in front. Answers how many bytes it was offered, and took; `None` without a socket.
+    fn offer(&self) -> Option<(usize, io::Result<usize>)> {
+        let wire = self.wire.as_ref()?;
+        let mut slices: [IoSlice<'_>; WRITE_SLICES] = std::array::from_fn(|_| IoSlice::new(&[]));
+        let (mut count, mut bytes, mut begun) = (0, 0, self.begun);
+        for piece in self.queue.iter().flat_map(Item::pieces) {
+            if count == WRITE_SLICES || bytes >= WRITE_BYTES {
+                break;
+            }
+            let piece = &piece[std::mem::take(&mut begun)..];
+            slices[count] = IoSlice::new(piece);
+            bytes += piece.len();
+            count += 1;
         }
-        frames
+        Some((bytes, wire.try_write(&slices[..count])))
+    }
+
+    /// Lets go of what the socket took.
+    fn advance(&mut self, taken: usize, budget: &Budget) -> Written {
+        let mut written = Written { frames: 0, bytes: taken as u64 };
+        let mut left = self.begun + taken;
+        let mut freed = 0;
+        while let Some(front) = self.queue.front_mut() {
+            let length = front.front_len();
+            if left < length {
+                break;
+            }
+            left -= length;
+            written.frames += 1;
+            match front {
+                Item::Frame(frame) => freed += frame.len(),
+                Item::Control(_) => self.control -= 1,
+                Item::Parts { parts, next, .. } if *next + 1 < parts.len() => {
+                    *next += 1;
+                    continue;
+                }
+                Item::Parts { .. } => {}
+            }
+            self.queue.pop_front();
+        }
+        self.begun = left;
+        self.free(freed, budget);
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_ITEMS {
+            self.queue = VecDeque::new(); // A burst must not cost memory for as long as the connection lives.
+        }
+        written
+    }
+
+    fn free(&mut self, bytes: usize, budget: &Budget) {
+        self.bytes -= bytes;
+        budget.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn die(&mut self, budget: &Budget) {
+        self.wire = None;
+        self.queue = VecDeque::new();
+        (self.begun, self.control) = (0, 0);
+        self.free(self.bytes, budget);
+    }
+}
+
+impl Item {
+    /// What of it is still to be written, frame by frame.
+    fn pieces(&self) -> &[Bytes] {
+        match self {
+            Self::Frame(frame) | Self::Control(frame) => std::slice::from_ref(frame),
+            Self::Parts { parts, next, .. } => &parts[*next..],
+        }
+    }
+
+    fn front_len(&self) -> usize {
+        self.pieces().first().map_or(0, Bytes::len)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CHANNEL: ChannelId = ChannelId(0);
-
-    fn outbox(bytes_max: usize, frames_max: usize, total: usize) -> Outbox {
-        Outbox::new(OutboxLimits { bytes_max, frames_max }, Budget::new(total))
-    }
-
-    fn frame(length: usize) -> Bytes {
-        Bytes::from(vec![7; length])
-    }
-
-    #[test]
-    fn a_full_outbox_refuses_and_tells_when_it_has_drained() {
-        let outbox = outbox(100, 10, 1000);
-        assert!(outbox.push(CHANNEL, frame(60)));
-        assert!(!outbox.push(CHANNEL, frame(60)));
-        assert_eq!(outbox.drain(), Drained::Write(vec![frame(60)]));
-        assert_eq!(outbox.bytes(), 60, "bytes in the writer's hands still count");
-        assert_eq!(outbox.drain(), Drained::Caught(vec![CHANNEL]));
-        assert_eq!(outbox.drain(), Drained::Idle);
-        assert_eq!(outbox.bytes(), 0);
-    }
-
-    #[test]
-    fn a_frame_larger_than_the_bound_passes_when_nothing_else_waits() {
-        let outbox = outbox(100, 10, 50);
-        assert!(outbox.push(CHANNEL, frame(200)));
-        assert!(!outbox.push(CHANNEL, frame(1)));
-    }
-
-    #[test]
-    fn frames_are_counted_too() {
-        let outbox = outbox(1000, 2, 1000);
-        assert!(outbox.push(CHANNEL, frame(1)));
-        assert!(outbox.push(CHANNEL, frame(1)));
-        assert!(!outbox.push(CHANNEL, frame(1)));
-    }
-
-    #[test]
-    fn the_common_budget_makes_readers_lag_and_is_given_back() {
-        let budget = Budget::new(100);
-        let limits = OutboxLimits { bytes_max: 100, frames_max: 10 };
-        let (slow, quick) = (Outbox::new(limits, budget.clone()), Outbox::new(limits, budget.clone()));
-        assert!(slow.push(CHANNEL, frame(90)));
-        assert!(quick.push(CHANNEL, frame(90)), "an empty outbox always takes one frame");
-        assert!(!quick.push(CHANNEL, frame(5)));
-        drop(slow);
-        drop(quick);
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn states_are_written_part_by_part_and_one_at_a_time() {
-        let outbox = outbox(10, 10, 10);
-        let parts: Arc<[Bytes]> = vec![frame(WRITE_BYTES), frame(WRITE_BYTES)].into();
-        assert!(outbox.push_parts(CHANNEL, parts.clone()));
-        assert!(!outbox.push_parts(CHANNEL, parts.clone()));
-        assert!(outbox.push_parts(ChannelId(1), parts));
-        for _ in 0..4 {
-            assert_eq!(outbox.drain(), Drained::Write(vec![frame(WRITE_BYTES)]));
-        }
-        assert_eq!(outbox.drain(), Drained::Caught(vec![CHANNEL]));
-    }
-
-    #[test]
-    fn what_was_queued_before_the_close_is_written_first() {
-        let outbox = outbox(100, 10, 100);
-        assert!(outbox.push(CHANNEL, frame(1)));
-        let closing = Closing { code: 1012, reason: "RESTART" };
-        outbox.close(closing);
-        outbox.close(Closing { code: 4404, reason: "NOT_FOUND" });
-        assert!(outbox.push(CHANNEL, frame(1)), "after the close nothing is queued and nobody lags");
-        assert_eq!(outbox.drain(), Drained::Write(vec![frame(1)]));
-        assert_eq!(outbox.drain(), Drained::Close(closing));
-    }
-
-    #[test]
-    fn a_client_that_only_asks_is_closed() {
-        let outbox = outbox(100, 10, 100);
-        for _ in 0..=CONTROL_FRAMES_MAX {
-            outbox.push_control(frame(1));
-        }
-        assert!(outbox.is_closing());
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ const LINES_MAX: usize = 500;
 
 /// Crates that only these places may name: everything else goes through them.
 const ENGINES: &[(&str, &[&str])] = &[
-    ("axum", &["src/http/", "src/app/"]),
+    ("axum", &["src/http/"]),
     ("tungstenite", &["src/http/ws/"]),
     ("yrs", &["src/document/"]),
     ("sled", &["src/store/sled.rs", "src/store/local/"]),

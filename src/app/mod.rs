@@ -15,11 +15,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use syncline_protocol::update::UpdateLimits;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,14 +27,18 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::Limit;
 use crate::config::StoreUrl;
-use crate::document::actor::Surroundings;
 use crate::document::core::CoreSettings;
 use crate::document::core::Guards;
 use crate::document::inflight::InFlight;
+use crate::document::job::HEAVY_BYTES;
+use crate::document::memory::Memory;
 use crate::document::quarantine::Quarantine;
+use crate::document::surroundings::Surroundings;
 use crate::http;
 use crate::http::AppState;
 use crate::http::origins::Origins;
+use crate::http::serve;
+use crate::http::serve::Door;
 use crate::http::ws::SocketLimits;
 use crate::http::ws::Sockets;
 use crate::hub::Hub;
@@ -177,6 +178,12 @@ impl Server {
             guards: guards.clone(),
             metrics: metrics.clone(),
             compactions: Arc::new(Semaphore::new(COMPACTIONS_MAX)),
+            jobs: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))),
+            memory: Memory::new(
+                unlimited(config.docs.memory_bytes),
+                metrics.documents_bytes.clone(),
+                metrics.documents_unloaded.clone(),
+            ),
         };
         let hub = Hub::new(around, inbox_limits(&config), outboxes.clone(), tasks.clone());
         let origins = Arc::new(Origins::new(&config.auth.allowed_origins, config.dev));
@@ -206,10 +213,11 @@ impl Server {
         });
         let edge = Edge { tasks: &tasks, stop: &stop_listening };
         let (address, admin_address) = match config.admin_listen {
-            None => (edge.listen(config.listen, http::router(state)).await?, None),
+            None => (edge.listen(config.listen, Door::new(http::router(state), Some(sockets.clone())))?, None),
             Some(admin) => {
-                let admin = edge.listen(admin, http::admin_router(state.clone())).await?;
-                (edge.listen(config.listen, http::public_router(state)).await?, Some(admin))
+                let admin = edge.listen(admin, Door::new(http::admin_router(state.clone()), None))?;
+                let door = Door::new(http::public_router(state), Some(sockets.clone()));
+                (edge.listen(config.listen, door)?, Some(admin))
             }
         };
         metrics.documents_quarantined.set(guards.quarantine.len() as f64);
@@ -269,22 +277,11 @@ struct Edge<'a> {
 }
 
 impl Edge<'_> {
-    async fn listen(&self, address: SocketAddr, router: Router) -> Result<SocketAddr, ServeError> {
+    fn listen(&self, address: SocketAddr, door: Arc<Door>) -> Result<SocketAddr, ServeError> {
         let failed = |error| ServeError::Listen { address, error };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = serve::listen(address).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        // Without it a keystroke waits for the acknowledgement of the one before.
-        let listener = listener.tap_io(|socket| {
-            let _ = socket.set_nodelay(true);
-        });
-        let stop = self.stop.clone();
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        self.tasks.spawn(async move {
-            let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
-            if let Err(error) = served {
-                tracing::error!(event = "listener_failed", %error);
-            }
-        });
+        self.tasks.spawn(serve::serve(listener, door, self.tasks.clone(), self.stop.clone()));
         Ok(bound)
     }
 }
@@ -344,6 +341,7 @@ fn core_settings(config: &Config) -> CoreSettings {
         compact_bytes: compact,
         // Without a limit on idleness, documents stay for a century.
         idle: config.docs.idle.unwrap_or(Duration::from_secs(3_000_000_000)),
+        heavy_bytes: HEAVY_BYTES,
         update: UpdateLimits { bytes_max: message_bytes, ..UpdateLimits::default() },
     }
 }

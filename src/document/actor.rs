@@ -3,6 +3,7 @@
 //! It waits for the inbox, for the store and for time, never for a reader. A full inbox makes the sockets wait that feed it.
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,133 +12,75 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use syncline_protocol::ErrorCode;
-use syncline_protocol::channel::Access;
-use syncline_protocol::channel::ChannelId;
-use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::channel::ServerMessage;
+use syncline_protocol::web_socket;
+use syncline_protocol::web_socket::Opcode;
 use syncline_protocol::y_websocket;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
-use crate::clock::Clock;
-use crate::metrics::Metrics;
+use crate::clock::Now;
 use crate::name::DocName;
 use crate::outbox::Outbox;
+use crate::outbox::Written;
 use crate::store::Store;
 use crate::store::StoreError;
 
 use super::compact;
 use super::core::Compacted;
 use super::core::Core;
-use super::core::CoreSettings;
 use super::core::Effect;
 use super::core::Event;
-use super::core::Guards;
 use super::core::Input;
 use super::core::Lost;
 use super::core::ReaderId;
 use super::core::Ticket;
+use super::inbox::Inbox;
 use super::inflight::Work;
+use super::job::HEAVY_BYTES;
+use super::job::Job;
+use super::job::Outcome;
+use super::mail::Mail;
+use super::mail::Port;
+use super::memory::Share;
 use super::replica::Deleted;
 use super::request::Answer;
-use super::request::Member;
 use super::request::Refusal;
-use super::request::Request;
+use super::surroundings::Surroundings;
 
-/// Messages that wait for one document. Full: the connections that feed it are read more slowly.
-pub const INBOX_MESSAGES_MAX: usize = 1024;
+/// Mails that wait for one document. Full: the connections that feed it are read more slowly.
+pub const INBOX_MAILS_MAX: usize = 1024;
 /// Messages handled before the effects are carried out: enough to make large batches of small updates, few enough that
 /// the first of them does not wait long.
-const BATCH_MAX: usize = 256;
-
-/// What arrives in a document's inbox.
-#[derive(Debug)]
-pub enum Mail {
-    /// A channel joins.
-    Join {
-        /// Its number.
-        reader: ReaderId,
-        /// What it may do.
-        access: Access,
-        /// Who it is.
-        member: Option<Member>,
-        /// Where it hears.
-        port: Port,
-    },
-    /// A channel's rights changed.
-    Rights {
-        /// Which.
-        reader: ReaderId,
-        /// To what.
-        access: Access,
-    },
-    /// A channel leaves.
-    Leave {
-        /// Which.
-        reader: ReaderId,
-    },
-    /// A channel says something.
-    Message {
-        /// Which.
-        reader: ReaderId,
-        /// What.
-        message: DocumentMessage,
-        /// Counts its bytes against the inbox bounds until it was handled.
-        room: Option<Room>,
-    },
-    /// A channel that lost something has read everything.
-    Drained {
-        /// Which.
-        reader: ReaderId,
-    },
-    /// Somebody asks something.
-    Ask {
-        /// What.
-        request: Request,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<Answer, Refusal>>,
-    },
-}
-
-/// A message's share of the bounds on what waits to be handled. Dropping it gives the share back.
-#[derive(Debug)]
-pub struct Room {
-    /// Of the document's inbox.
-    pub own: OwnedSemaphorePermit,
-    /// Of all inboxes together.
-    pub common: OwnedSemaphorePermit,
-}
-
-/// How a document reaches one of its channels.
-#[derive(Debug, Clone)]
-pub struct Port {
-    /// The connection's outbox.
-    pub outbox: Arc<Outbox>,
-    /// The channel on that connection.
-    pub channel: ChannelId,
-}
-
-/// What every document of a process shares.
-#[derive(Clone)]
-pub struct Surroundings {
-    /// Where documents are kept.
-    pub store: Arc<dyn Store>,
-    /// The clock.
-    pub clock: Clock,
-    /// What the cores are told.
-    pub settings: CoreSettings,
-    /// The nets under the engine.
-    pub guards: Guards,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Compactions at the same time, over all documents.
-    pub compactions: Arc<Semaphore>,
-}
+const BATCH_MAX: usize = 512;
+/// Readers that a document writes to by itself. More of them are shared out, where there are other cores to share with.
+const READERS_INLINE: usize = 256;
 
 /// Asked when a document wants to leave memory: whether nobody holds it any more. Under the hub's lock.
-pub type Release = Box<dyn Fn(&mpsc::Receiver<Mail>) -> bool + Send>;
+pub type Release = Box<dyn Fn(&Inbox<Mail>) -> bool + Send>;
+
+/// Whose outboxes have something new.
+#[derive(Debug)]
+enum Touched {
+    Some(Vec<ReaderId>),
+    All,
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Self::Some(Vec::new())
+    }
+}
+
+impl Touched {
+    fn add(&mut self, reader: ReaderId) {
+        if let Self::Some(readers) = self
+            && readers.last() != Some(&reader)
+        {
+            readers.push(reader);
+        }
+    }
+}
 
 type Running<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
@@ -145,33 +88,41 @@ type Running<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 pub struct Actor {
     name: DocName,
     around: Surroundings,
-    inbox: mpsc::Receiver<Mail>,
+    inbox: Inbox<Mail>,
+    /// Taken from the inbox, and not handled yet.
+    mails: VecDeque<Mail>,
     release: Release,
     core: Core<Port>,
     effects: Vec<Effect>,
+    touched: Touched,
     asked: HashMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>,
     tickets: u64,
+    /// An answer of the store, or a job: the core waits for one thing at a time.
     asking_store: Running<Input<Port>>,
     appending: Running<Input<Port>>,
     compacting: Running<Result<Compacted, StoreError>>,
     /// When the first update that is in no append yet came in.
     accepted_at: Option<Instant>,
+    share: Share,
     retired: bool,
 }
 
 impl Actor {
     /// A document that will load itself.
     #[must_use]
-    pub fn new(name: DocName, around: Surroundings, inbox: mpsc::Receiver<Mail>, release: Release) -> Self {
+    pub fn new(name: DocName, around: Surroundings, inbox: Inbox<Mail>, release: Release) -> Self {
         let mut effects = Vec::new();
         let core = Core::new(name.clone(), around.settings.clone(), around.guards.clone(), &mut effects);
         Self {
+            share: around.memory.share(),
             name,
             around,
             inbox,
+            mails: VecDeque::new(),
             release,
             core,
             effects,
+            touched: Touched::default(),
             asked: HashMap::new(),
             tickets: 0,
             asking_store: None,
@@ -183,84 +134,97 @@ impl Actor {
     }
 
     /// Runs until nobody needs the document.
-    pub async fn run(mut self) {
-        let mut mails = Vec::with_capacity(BATCH_MAX);
+    pub async fn run(mut self: Box<Self>) {
         self.settle();
         while !self.retired {
-            let Some(input) = self.next(&mut mails).await else { break };
+            let Some(input) = self.next().await else { break };
             let batch_began = Instant::now();
+            let now = self.around.clock.now();
             if let Some(input) = input {
-                self.core.handle(self.around.clock.now(), input, &mut self.effects);
+                self.core.handle(now, input, &mut self.effects);
             }
-            // Dropping a mail gives its room in the inbox back, so each is dropped as soon as it was handled.
-            let mut batch = mails.drain(..).collect::<std::collections::VecDeque<_>>();
-            while let Some(mail) = batch.pop_front() {
-                self.deliver(mail);
-                if self.core.awaits_store() {
-                    self.finish_batch();
-                    self.wait_for_store().await;
-                }
-            }
-            let merged = self.effects.iter().filter(|effect| matches!(effect, Effect::Count(Event::Applied))).count();
-            if merged > 0 {
+            self.take_batch(now);
+            let merged = self.effects.contains(&Effect::Count(Event::Applied));
+            if merged {
                 self.accepted_at.get_or_insert(batch_began);
                 self.around.metrics.update_apply.record(batch_began.elapsed());
             }
-            self.finish_batch();
-            if merged > 0 {
+            self.core.flush(now, &mut self.effects);
+            self.settle();
+            if merged {
                 self.around.metrics.update_deliver.record(batch_began.elapsed());
             }
+            self.share.report(self.core.memory_bytes(), self.core.is_idle());
         }
+        self.let_go();
     }
 
     /// Waits for the next thing: an answer of the store, mail, or time. Store answers come first: they free what waits.
-    async fn next(&mut self, mails: &mut Vec<Mail>) -> Option<Option<Input<Port>>> {
+    async fn next(&mut self) -> Option<Option<Input<Port>>> {
         let deadline = self.core.deadline().map(|moment| self.around.clock.instant(moment).into());
+        let takes_mail = !self.core.awaits_store() && !self.must_wait();
         tokio::select! {
             biased;
             input = running(&mut self.asking_store) => Some(Some(input)),
             input = running(&mut self.appending) => Some(Some(input)),
             result = running(&mut self.compacting) => Some(Some(Input::Compacted(result))),
-            count = self.inbox.recv_many(mails, BATCH_MAX), if !self.core.awaits_store() => {
+            () = std::future::ready(()), if takes_mail && !self.mails.is_empty() => Some(None),
+            count = self.inbox.receive(&mut self.mails, BATCH_MAX), if takes_mail => {
                 if count == 0 { None } else { Some(None) }
             }
+            () = self.share.asked_to_leave() => Some(Some(Input::Unload)),
             () = sleep_until(deadline) => Some(Some(Input::Tick)),
         }
     }
 
-    async fn wait_for_store(&mut self) {
-        while self.core.awaits_store() {
-            let Some(Some(input)) = self.next(&mut Vec::new()).await else { return };
-            self.core.handle(self.around.clock.now(), input, &mut self.effects);
-            self.finish_batch();
+    /// Hands the core what one batch may hold of the mail, unless it has to wait for the store in between.
+    fn take_batch(&mut self, now: Now) {
+        let mut left = BATCH_MAX;
+        while left > 0 && !self.core.awaits_store() && !self.must_wait() {
+            left -= 1;
+            // Dropping a mail gives its room in the inbox back, so that is done as soon as it was handled.
+            let Some(input) = self.next_input() else { return };
+            self.core.handle(now, input, &mut self.effects);
         }
     }
 
-    fn deliver(&mut self, mail: Mail) {
-        let now = self.around.clock.now();
-        let (input, room) = match mail {
-            Mail::Join { reader, access, member, port } => (Input::Join { reader, access, member, port }, None),
-            Mail::Rights { reader, access } => (Input::Rights { reader, access }, None),
-            Mail::Leave { reader } => (Input::Leave { reader }, None),
-            Mail::Message { reader, message, room } => (Input::Message { reader, message }, room),
-            Mail::Drained { reader } => (Input::Drained { reader }, None),
-            Mail::Ask { request, reply } => {
-                self.tickets += 1;
-                let ticket = Ticket(self.tickets);
-                self.asked.insert(ticket, reply);
-                (Input::Ask { ticket, request }, None)
+    /// Whether the next message, and everything behind it, waits until the engine has read the document.
+    fn must_wait(&self) -> bool {
+        match self.mails.front() {
+            Some(Mail::Messages { messages, .. }) => {
+                messages.as_slice().first().is_some_and(|message| self.core.must_wait(Some(message)))
             }
-        };
-        self.core.handle(now, input, &mut self.effects);
-        drop(room);
+            Some(Mail::Ask { .. }) => self.core.must_wait(None),
+            Some(Mail::Join { .. } | Mail::Rights { .. } | Mail::Leave { .. } | Mail::Drained { .. }) | None => false,
+        }
     }
 
-    fn finish_batch(&mut self) {
-        self.core.flush(self.around.clock.now(), &mut self.effects);
-        self.settle();
+    fn next_input(&mut self) -> Option<Input<Port>> {
+        loop {
+            if let Mail::Messages { reader, messages, .. } = self.mails.front_mut()?
+                && let Some(message) = messages.next()
+            {
+                return Some(Input::Message { reader: *reader, message });
+            }
+            match self.mails.pop_front()? {
+                Mail::Messages { .. } => {} // All of it was handled.
+                Mail::Join { reader, access, member, port } => {
+                    return Some(Input::Join { reader, access, member, port });
+                }
+                Mail::Rights { reader, access } => return Some(Input::Rights { reader, access }),
+                Mail::Leave { reader } => return Some(Input::Leave { reader }),
+                Mail::Drained { reader } => return Some(Input::Drained { reader }),
+                Mail::Ask { request, reply } => {
+                    self.tickets += 1;
+                    let ticket = Ticket(self.tickets);
+                    self.asked.insert(ticket, reply);
+                    return Some(Input::Ask { ticket, request });
+                }
+            }
+        }
     }
 
-    /// Carries out the effects, and those that follow from what did not fit.
+    /// Carries out the effects, and those that follow from what did not fit; then writes.
     fn settle(&mut self) {
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
@@ -268,10 +232,49 @@ impl Actor {
             }
         }
         self.core.settled();
+        self.write_touched();
+    }
+
+    /// Writes what this batch has queued, one call to the system for each socket.
+    fn write_touched(&mut self) {
+        let now = self.around.clock.now().moment;
+        let mut written = Written::default();
+        match std::mem::take(&mut self.touched) {
+            Touched::Some(readers) => {
+                for port in readers.into_iter().filter_map(|reader| self.core.port(reader)) {
+                    written += port.outbox.flush(now);
+                }
+            }
+            Touched::All => {
+                let workers = tokio::runtime::Handle::current().metrics().num_workers();
+                if self.core.readers().len() > READERS_INLINE && workers > 1 {
+                    return self.write_in_parallel();
+                }
+                for (_, port) in self.core.readers() {
+                    written += port.outbox.flush(now);
+                }
+            }
+        }
+        self.around.metrics.sent(written.frames, written.bytes);
+    }
+
+    /// A call to the system costs microseconds; a thousand of them belong to more than one core.
+    fn write_in_parallel(&self) {
+        let outboxes: Vec<Arc<Outbox>> = self.core.readers().map(|(_, port)| port.outbox.clone()).collect();
+        for share in outboxes.chunks(READERS_INLINE / 2) {
+            let (share, clock, metrics) = (share.to_vec(), self.around.clock, self.around.metrics.clone());
+            tokio::spawn(async move {
+                let now = clock.now().moment;
+                let mut written = Written::default();
+                share.iter().for_each(|outbox| written += outbox.flush(now));
+                metrics.sent(written.frames, written.bytes);
+            });
+        }
     }
 
     fn perform(&mut self, effect: Effect) {
         match effect {
+            Effect::Run(job) => self.asking_store = Some(Box::pin(run(job, self.around.jobs.clone()))),
             Effect::Load => self.ask_store(|store, doc| Box::pin(store.load(doc).map(Input::Loaded))),
             Effect::Delete => self.ask_store(|store, doc| Box::pin(store.delete(doc).map(Input::Erased))),
             Effect::Revive => self.ask_store(|store, doc| Box::pin(store.revive(doc).map(Input::Revived))),
@@ -297,37 +300,42 @@ impl Actor {
             Effect::Broadcast { update, except } => self.broadcast(&update, &except),
             Effect::BroadcastAwareness(entries) => self.broadcast_awareness(entries),
             Effect::Change { reader, update } if self.core.is_whole(reader) => {
-                let frame = y_websocket::encode(&ServerMessage::Update(update));
+                let frame = y_websocket::frame(&ServerMessage::Update(update));
                 self.push(reader, frame, || Lost::Change);
             }
             Effect::Change { reader, .. } => self.lost(reader, Lost::Change),
             Effect::Echo { reader, update } => {
-                let frame = y_websocket::encode(&ServerMessage::Update(update.clone()));
+                let frame = y_websocket::frame(&ServerMessage::Update(update.clone()));
                 self.push(reader, frame, || Lost::Echo(update));
             }
             Effect::State { reader, have, answer, parts } => {
-                let frames: Arc<[Bytes]> = parts.iter().map(y_websocket::encode).collect();
+                self.touched.add(reader);
+                let frames: Arc<[Bytes]> = parts.iter().map(|part| part.frame.clone()).collect();
                 let pushed = self.core.port(reader).is_none_or(|port| port.outbox.push_parts(port.channel, frames));
                 if !pushed {
                     self.lost(reader, Lost::State { have, answer });
                 }
             }
             Effect::Step1 { reader, state_vector } => {
+                self.touched.add(reader);
                 if let Some(port) = self.core.port(reader) {
-                    port.outbox.push_control(y_websocket::encode(&ServerMessage::SyncStep1(state_vector)));
+                    port.outbox.push_control(y_websocket::frame(&ServerMessage::SyncStep1(state_vector)));
                 }
             }
             Effect::Awareness { reader, entries } => {
-                let frame = y_websocket::encode(&ServerMessage::Awareness(entries));
+                self.touched.add(reader);
+                let frame = y_websocket::frame(&ServerMessage::Awareness(entries));
                 let pushed = self.core.port(reader).is_none_or(|port| port.outbox.push_awareness(port.channel, frame));
                 if !pushed {
                     self.lost(reader, Lost::Awareness);
                 }
             }
             Effect::Deny { reader, code } => {
+                self.touched.add(reader);
                 self.around.metrics.refused(code);
                 if let Some(port) = self.core.port(reader) {
-                    port.outbox.push_control(y_websocket::permission_denied(code.word()));
+                    let denied = y_websocket::permission_denied(code.word());
+                    port.outbox.push_control(web_socket::frame(Opcode::Binary, &denied));
                 }
             }
             Effect::Answer { ticket, result } => {
@@ -350,7 +358,8 @@ impl Actor {
 
     /// One frame, made once, for everybody who is whole.
     fn broadcast(&mut self, update: &Bytes, except: &[ReaderId]) {
-        let frame = y_websocket::encode(&ServerMessage::Update(update.clone()));
+        self.touched = Touched::All;
+        let frame = y_websocket::frame(&ServerMessage::Update(update.clone()));
         let full: Vec<ReaderId> = self
             .core
             .whole_readers()
@@ -363,7 +372,8 @@ impl Actor {
     }
 
     fn broadcast_awareness(&mut self, entries: Bytes) {
-        let frame = y_websocket::encode(&ServerMessage::Awareness(entries));
+        self.touched = Touched::All;
+        let frame = y_websocket::frame(&ServerMessage::Awareness(entries));
         let full: Vec<ReaderId> = self
             .core
             .readers()
@@ -376,6 +386,7 @@ impl Actor {
     }
 
     fn push(&mut self, reader: ReaderId, frame: Bytes, lost: impl FnOnce() -> Lost) {
+        self.touched.add(reader);
         let pushed = self.core.port(reader).is_none_or(|port| port.outbox.push(port.channel, frame));
         if !pushed {
             self.lost(reader, lost());
@@ -411,12 +422,29 @@ impl Actor {
         }
     }
 
+    /// Taking a large document apart takes as long as reading it.
+    fn let_go(self: Box<Self>) {
+        if self.core.memory_bytes() > HEAVY_BYTES {
+            drop(tokio::task::spawn_blocking(move || drop(self)));
+        }
+    }
+
     fn retire(&mut self) {
-        self.retired = (self.release)(&self.inbox);
+        self.retired = self.mails.is_empty() && (self.release)(&self.inbox);
         if !self.retired {
             self.core.stay(self.around.clock.now());
         }
     }
+}
+
+/// Does a job away from the async threads.
+async fn run(job: Job, room: Arc<Semaphore>) -> Input<Port> {
+    let room = room.acquire_owned().await;
+    let outcome = tokio::task::spawn_blocking(move || {
+        let _room = room;
+        job.run()
+    });
+    Input::Done(outcome.await.unwrap_or(Outcome::Lost))
 }
 
 /// Loads what is stored, builds the snapshot away from the async threads, stores it.
@@ -465,3 +493,6 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,8 +24,9 @@ const OWNED_MAX: usize = 64;
 /// The presence of one document.
 #[derive(Debug, Default)]
 pub struct Awareness {
-    /// Ordered, so that frames and lists come out the same on every run.
-    known: BTreeMap<u64, Known>,
+    /// Ordered, so that frames and lists come out the same on every run. Boxed, because a map has room for a dozen entries
+    /// from the first on, and most documents have one or two.
+    known: BTreeMap<u64, Box<Known>>,
     /// No state runs out before this; later than it, somebody has to look.
     look_at: Option<Moment>,
 }
@@ -101,8 +102,13 @@ impl Awareness {
         } else {
             owner
         };
-        let next = Known { clock: entry.clock, state: entry.state.clone(), owner, renewed: now };
-        self.known.insert(entry.client, next);
+        // A copy: what came is a slice of all that was read together with it.
+        let state = entry.state.as_deref().map(Bytes::copy_from_slice);
+        let next = Known { clock: entry.clock, state, owner, renewed: now };
+        match self.known.get_mut(&entry.client) {
+            Some(known) => **known = next,
+            None => drop(self.known.insert(entry.client, Box::new(next))),
+        }
         self.look_at.get_or_insert(now.after(OUTDATED));
         if was_present || entry.state.is_some() {
             changes.changed.push(entry.client);

@@ -24,12 +24,21 @@ use yrs::updates::decoder::Decode;
 #[error("the update cannot be merged")]
 pub struct Poisoned;
 
+/// Bytes of stored updates merged in one transaction. A transaction costs about as much as merging a small update, but
+/// what follows each other in it is only joined at its end, in time quadratic in how much that is: 80 000 keystrokes took
+/// seconds and a gigabyte.
+const LOAD_TOGETHER_BYTES: usize = 4 * 1024;
+
 /// One document's content.
 pub struct Replica {
     doc: Doc,
     /// Kept beside the engine's own, because the causal gate asks for it with every update.
     clocks: StateVector,
 }
+
+/// Reads one document's content from another thread. Whoever holds the [`Replica`] merges nothing meanwhile: it would wait
+/// for the engine's lock.
+pub struct View(Doc);
 
 /// Whether deleted content is kept in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,27 +50,35 @@ pub enum Deleted {
 }
 
 impl Replica {
-    /// An empty document.
-    #[must_use]
-    pub fn new(deleted: Deleted) -> Self {
+    fn new() -> Self {
         let mut options = Options::with_client_id(server_client_id());
-        options.skip_gc = deleted == Deleted::Kept;
+        options.skip_gc = true; // What is collected is collected once, when everything is there.
         options.offset_kind = OffsetKind::Utf16;
         options.cleanup_formatting = false; // A server that tidies formatting makes edits of its own.
         Self { doc: Doc::with_options(options), clocks: StateVector::default() }
     }
 
-    /// A document made of stored updates, merged in one transaction: 10 000 of them take milliseconds.
+    /// A document made of stored updates.
     ///
     /// # Errors
     /// [`Poisoned`] when one of them cannot be merged.
     pub fn load<'a>(deleted: Deleted, updates: impl Iterator<Item = &'a Bytes>) -> Result<Self, Poisoned> {
-        let mut replica = Self::new(deleted);
+        let mut replica = Self::new();
+        let mut updates = updates.peekable();
         contain(|| {
-            let mut txn = replica.doc.transact_mut();
-            for update in updates {
-                let decoded = Update::decode_v1(update).map_err(|_| Poisoned)?;
-                txn.apply_update(decoded).map_err(|_| Poisoned)?;
+            while updates.peek().is_some() {
+                let mut txn = replica.doc.transact_mut();
+                let mut bytes = 0;
+                while bytes < LOAD_TOGETHER_BYTES
+                    && let Some(update) = updates.next()
+                {
+                    bytes += update.len();
+                    let decoded = Update::decode_v1(update).map_err(|_| Poisoned)?;
+                    txn.apply_update(decoded).map_err(|_| Poisoned)?;
+                }
+            }
+            if deleted == Deleted::Collected {
+                replica.doc.transact_mut().gc(None);
             }
             Ok(())
         })?;
@@ -69,21 +86,26 @@ impl Replica {
         Ok(replica)
     }
 
-    /// Merges a valid, causally ready update. Answers whether anything in it was new.
+    /// Counts the structs of a valid, causally ready update as here, so that the next one can be judged before this one
+    /// is merged. [`Self::apply`] has to follow before the content is read.
+    pub fn expect(&mut self, summary: &Summary) {
+        for range in summary.ranges() {
+            self.clocks.advance(range.client, range.end);
+        }
+    }
+
+    /// Merges a valid, causally ready update, or several as one, that were expected or bring no structs that are new.
+    /// Answers whether anything in it was new.
     ///
     /// # Errors
     /// [`Poisoned`] when the engine refuses it or panics: throw this replica away and load again.
-    pub fn apply(&mut self, update: &[u8], summary: &Summary) -> Result<bool, Poisoned> {
-        let changed = contain(|| {
+    pub fn apply(&mut self, update: &[u8]) -> Result<bool, Poisoned> {
+        contain(|| {
             let decoded = Update::decode_v1(update).map_err(|_| Poisoned)?;
             let mut txn = self.doc.transact_mut();
             txn.apply_update(decoded).map_err(|_| Poisoned)?;
             Ok(txn.has_changes())
-        })?;
-        for range in summary.ranges() {
-            self.clocks.advance(range.client, range.end);
-        }
-        Ok(changed)
+        })
     }
 
     /// How much of each client's history is here.
@@ -97,13 +119,13 @@ impl Replica {
     /// # Errors
     /// [`Poisoned`] when the engine cannot encode what it merged.
     pub fn diff(&self, have: &StateVector) -> Result<Bytes, Poisoned> {
-        contain(|| {
-            let mut theirs = yrs::StateVector::default();
-            for (client, clock) in have.iter() {
-                theirs.set_max(ClientID::new(client), clock);
-            }
-            Ok(self.doc.transact().encode_diff_v1(&theirs).into())
-        })
+        diff(&self.doc, have)
+    }
+
+    /// A way to read this from another thread.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View(self.doc.clone())
     }
 
     /// Whether every deletion in `summary` is already here.
@@ -145,6 +167,33 @@ impl Replica {
     fn engine_clocks(&self) -> StateVector {
         let vector = self.doc.transact().state_vector();
         vector.iter().map(|(client, clock)| (client.get(), *clock)).collect()
+    }
+}
+
+impl View {
+    /// As [`Replica::diff`].
+    ///
+    /// # Errors
+    /// As [`Replica::diff`].
+    pub fn diff(&self, have: &StateVector) -> Result<Bytes, Poisoned> {
+        diff(&self.0, have)
+    }
+}
+
+fn diff(doc: &Doc, have: &StateVector) -> Result<Bytes, Poisoned> {
+    contain(|| {
+        let mut theirs = yrs::StateVector::default();
+        for (client, clock) in have.iter() {
+            theirs.set_max(ClientID::new(client), clock);
+        }
+        // To its length: the encoder begins with a kilobyte and doubles, and a state is kept for those who come later.
+        Ok(doc.transact().encode_diff_v1(&theirs).into_boxed_slice().into())
+    })
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("View")
     }
 }
 

@@ -129,6 +129,11 @@ impl Saving {
         self.queue.acks.extend(ack);
     }
 
+    /// Somebody waits for the record that was added last.
+    pub fn expect(&mut self, ack: Option<Ack>) {
+        self.queue.acks.extend(ack);
+    }
+
     /// Somebody asks about changes that brought nothing new. They may still be unsaved: the answer comes when everything
     /// before it is durable. Gives the ack back when it is already so.
     #[must_use]

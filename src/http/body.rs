@@ -8,6 +8,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::extract::FromRequest;
 use axum::extract::Request;
 use axum::http::header;
+use futures_util::StreamExt;
 use syncline_protocol::ErrorCode;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -25,6 +26,10 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(120);
 const BUDGET_KIB: usize = 512 * 1024;
 /// Full: a request waits this long for others to end, then it is told to come back.
 const BUDGET_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Of a body that is refused, so much is still read, and so long.
+const DISCARDED_BYTES_MAX: usize = 8 * 1024 * 1024;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The memory that all bodies share, counted in KiB.
 pub struct BodyBudget(Arc<Semaphore>);
@@ -58,6 +63,7 @@ pub async fn read(state: &AppState, request: Request) -> Result<Body, Problem> {
     let limit = bytes_max(&state.settings);
     let declared = declared_bytes(&request);
     if declared.is_some_and(|bytes| bytes > limit as u64) {
+        discard(request).await;
         return Err(over(limit));
     }
     let expected = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
@@ -71,6 +77,24 @@ pub async fn read(state: &AppState, request: Request) -> Result<Body, Problem> {
         problem => problem,
     })?;
     Ok(Body { bytes, _share: share })
+}
+
+/// Reads on for a moment without keeping anything: a client that still writes when the connection closes sees a broken
+/// pipe and not the answer. One that asked first (`Expect`) has not begun.
+async fn discard(request: Request) {
+    if request.headers().contains_key(header::EXPECT) {
+        return;
+    }
+    let mut chunks = request.into_body().into_data_stream();
+    let mut left = DISCARDED_BYTES_MAX;
+    let reading = async {
+        while let Some(Ok(chunk)) = chunks.next().await
+            && left > 0
+        {
+            left = left.saturating_sub(chunk.len());
+        }
+    };
+    let _ = timeout(DISCARD_TIME_MAX, reading).await; // Whoever is still sending then has had the chance.
 }
 
 fn declared_bytes(request: &Request) -> Option<u64> {

@@ -29,6 +29,7 @@ pub mod openapi;
 pub mod ops;
 pub mod origins;
 pub mod problem;
+pub mod serve;
 pub mod state;
 mod sv;
 pub mod time;
@@ -54,7 +55,7 @@ pub fn admin_router(state: AppState) -> Router {
 }
 
 fn public_routes(state: &AppState) -> Router<AppState> {
-    rest_routes(state).merge(demo::routes()).merge(ws::routes(state.sockets.clone()))
+    rest_routes(state).merge(demo::routes()).merge(ws::routes())
 }
 
 /// What programs and pages call, also from other origins, compressed for those who ask.

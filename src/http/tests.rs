@@ -27,9 +27,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::Sources;
 use crate::config::load;
-use crate::document::actor::Surroundings;
 use crate::document::core::CoreSettings;
 use crate::document::core::Guards;
+use crate::document::memory::Memory;
+use crate::document::surroundings::Surroundings;
 use crate::hub::Hub;
 use crate::hub::InboxLimits;
 use crate::limit::ConnectionCounts;
@@ -80,6 +81,7 @@ fn config() -> Config {
 }
 
 fn hub(clock: Clock, metrics: Arc<Metrics>) -> (Arc<Hub>, Arc<Budget>) {
+    let memory = Memory::new(1 << 20, metrics.documents_bytes.clone(), metrics.documents_unloaded.clone());
     let around = Surroundings {
         store: Arc::new(MemoryStore::new()),
         clock,
@@ -87,11 +89,14 @@ fn hub(clock: Clock, metrics: Arc<Metrics>) -> (Arc<Hub>, Arc<Budget>) {
             doc_bytes_max: 2_000,
             compact_bytes: 1_000_000,
             idle: Duration::from_secs(60),
+            heavy_bytes: usize::MAX,
             update: UpdateLimits::default(),
         },
         guards: Guards::nowhere(),
         metrics,
         compactions: Arc::new(Semaphore::new(1)),
+        jobs: Arc::new(Semaphore::new(1)),
+        memory,
     };
     let outboxes = Budget::new(1_000_000);
     let limits = InboxLimits { doc_bytes_max: 1_000_000, total_bytes_max: 1_000_000 };

@@ -20,26 +20,30 @@ use syncline_protocol::channel::Access;
 use syncline_protocol::channel::ChannelId;
 use syncline_protocol::channel::DocumentMessage;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::document::actor::Actor;
-use crate::document::actor::INBOX_MESSAGES_MAX;
-use crate::document::actor::Mail;
-use crate::document::actor::Port;
+use crate::document::actor::INBOX_MAILS_MAX;
 use crate::document::actor::Release;
-use crate::document::actor::Room;
-use crate::document::actor::Surroundings;
 use crate::document::core::ReaderId;
+use crate::document::inbox;
+use crate::document::inbox::inbox;
+use crate::document::mail::Mail;
+use crate::document::mail::Port;
+use crate::document::mail::Room;
 use crate::document::request::Answer;
 use crate::document::request::Member;
 use crate::document::request::Refusal;
 use crate::document::request::Request;
+use crate::document::surroundings::Surroundings;
 use crate::name::DocName;
 use crate::outbox::Budget;
 use crate::outbox::Outbox;
 use crate::store::Page;
+
+/// Bytes of small messages that go to a document as one: what one read of a socket brings.
+const MAIL_BYTES: usize = 64 * 1024;
 
 /// Bounds of what waits to be handled.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +82,7 @@ pub struct Hub {
 /// What the map knows of one document.
 #[derive(Debug, Clone)]
 struct Entry {
-    mail: mpsc::Sender<Mail>,
+    mail: inbox::Sender<Mail>,
     room: Arc<Semaphore>,
 }
 
@@ -88,6 +92,8 @@ pub struct Membership {
     entry: Entry,
     reader: ReaderId,
     room: Arc<Semaphore>,
+    /// Bytes of messages that go together: no more than there is room for.
+    mail_bytes: usize,
     members: Arc<AtomicUsize>,
     tasks: TaskTracker,
 }
@@ -104,7 +110,8 @@ impl Hub {
     /// Joins a channel to a document, loading it if need be.
     ///
     /// # Errors
-    /// `INTERNAL` when the document's actor died in this very moment.
+    /// `OVERLOADED` when the document is not in memory and there is no room for it; `INTERNAL` when its actor died in this
+    /// very moment.
     pub async fn join(
         self: &Arc<Self>,
         doc: &DocName,
@@ -113,13 +120,14 @@ impl Hub {
         outbox: Arc<Outbox>,
         channel: ChannelId,
     ) -> Result<Membership, Refusal> {
-        let entry = self.entry(doc);
+        let entry = self.entry(doc)?;
         let reader = ReaderId(self.readers.fetch_add(1, Ordering::Relaxed));
         self.members.fetch_add(1, Ordering::Relaxed);
         let membership = Membership {
             entry: entry.clone(),
             reader,
             room: self.room.clone(),
+            mail_bytes: MAIL_BYTES.min(self.limits.doc_bytes_max).min(self.limits.total_bytes_max),
             members: self.members.clone(),
             tasks: self.tasks.clone(),
         };
@@ -131,9 +139,10 @@ impl Hub {
     /// Asks one thing of a document, loading it if need be. Does not create it.
     ///
     /// # Errors
-    /// What the document refuses; `INTERNAL` when its actor died meanwhile.
+    /// What the document refuses; `OVERLOADED` when it is not in memory and there is no room for it; `INTERNAL` when its
+    /// actor died meanwhile.
     pub async fn ask(self: &Arc<Self>, doc: &DocName, request: Request) -> Result<Answer, Refusal> {
-        let entry = self.entry(doc);
+        let entry = self.entry(doc)?;
         let (reply, answer) = oneshot::channel();
         entry.mail.send(Mail::Ask { request, reply }).await.map_err(|_| died())?;
         answer.await.map_err(|_| died())?
@@ -176,21 +185,24 @@ impl Hub {
         futures_util::future::join_all(flushes).await.into_iter().filter(|flushed| !flushed).count()
     }
 
-    /// The document's entry, with a new actor behind it if there is none.
-    fn entry(self: &Arc<Self>, doc: &DocName) -> Entry {
+    /// The document's entry, with a new actor behind it if there is none and memory for one.
+    fn entry(self: &Arc<Self>, doc: &DocName) -> Result<Entry, Refusal> {
         let mut docs = self.lock();
         // A closed inbox belongs to an actor that panicked: what it had not saved was never acknowledged.
         if let Some(entry) = docs.get(doc).filter(|entry| !entry.mail.is_closed()) {
-            return entry.clone();
+            return Ok(entry.clone());
         }
-        let (mail, inbox) = mpsc::channel(INBOX_MESSAGES_MAX);
+        if !self.around.memory.has_room() {
+            return Err(Refusal::new(ErrorCode::Overloaded, "the documents in use fill the memory they may take"));
+        }
+        let (mail, inbox) = inbox(INBOX_MAILS_MAX);
         let room = Arc::new(Semaphore::new(self.limits.doc_bytes_max.min(Semaphore::MAX_PERMITS)));
         let entry = Entry { mail, room };
         docs.insert(doc.clone(), entry.clone());
         self.around.metrics.documents_loaded.set(docs.len() as f64);
         let actor = Actor::new(doc.clone(), self.around.clone(), inbox, self.release_of(doc.clone()));
-        self.tasks.spawn(actor.run());
-        entry
+        self.tasks.spawn(Box::new(actor).run());
+        Ok(entry)
     }
 
     /// Lets an actor go if nobody holds its document and nothing waits in its inbox.
@@ -199,7 +211,7 @@ impl Hub {
         Box::new(move |inbox| {
             let Some(hub) = hub.upgrade() else { return true };
             let mut docs = hub.lock();
-            let unused = docs.get(&doc).is_none_or(|entry| entry.mail.strong_count() == 1) && inbox.is_empty();
+            let unused = docs.get(&doc).is_none_or(|entry| entry.mail.count() == 1) && inbox.is_empty();
             if unused {
                 docs.remove(&doc);
                 hub.around.metrics.documents_loaded.set(docs.len() as f64);
@@ -214,14 +226,60 @@ impl Hub {
 }
 
 impl Membership {
-    /// Says something to the document. Waits while its inbox is full.
+    /// Says something to the document, in order. Waits while its inbox is full.
     ///
     /// # Errors
     /// `INTERNAL` when its actor died.
-    pub async fn say(&self, message: DocumentMessage) -> Result<(), Refusal> {
-        let room = self.make_room(&message).await;
-        let mail = Mail::Message { reader: self.reader, message, room };
+    pub async fn say(&self, messages: Vec<DocumentMessage>) -> Result<(), Refusal> {
+        match self.say_now(messages) {
+            None => Ok(()),
+            // In a box: every connection would keep room for the waiting, and few ever wait.
+            Some(messages) => Box::pin(self.say_in_turn(messages)).await,
+        }
+    }
+
+    /// Gives back what does not fit, all or nothing.
+    fn say_now(&self, messages: Vec<DocumentMessage>) -> Option<Vec<DocumentMessage>> {
+        if self.together(&messages).is_some() {
+            return Some(messages);
+        }
+        let Some(room) = self.find_room(bytes_of(&messages)) else { return Some(messages) };
+        let mail = Mail::Messages { reader: self.reader, messages: messages.into_iter(), room };
+        match self.entry.mail.try_send(mail) {
+            Ok(()) => None,
+            Err(inbox::Refused::Full(mail) | inbox::Refused::Closed(mail)) => match mail {
+                Mail::Messages { messages, .. } => Some(messages.collect()),
+                _ => None, // It is the one that was sent.
+            },
+        }
+    }
+
+    async fn say_in_turn(&self, mut messages: Vec<DocumentMessage>) -> Result<(), Refusal> {
+        while let Some(count) = self.together(&messages) {
+            let later = messages.split_off(count);
+            self.send(std::mem::replace(&mut messages, later)).await?;
+        }
+        self.send(messages).await
+    }
+
+    async fn send(&self, messages: Vec<DocumentMessage>) -> Result<(), Refusal> {
+        let room = self.make_room(bytes_of(&messages)).await;
+        let mail = Mail::Messages { reader: self.reader, messages: messages.into_iter(), room };
         self.entry.mail.send(mail).await.map_err(|_| died())
+    }
+
+    /// How many messages go in one mail; `None` when all do.
+    fn together(&self, messages: &[DocumentMessage]) -> Option<usize> {
+        let mut bytes = 0;
+        messages
+            .iter()
+            .enumerate()
+            .skip_while(|(at, message)| {
+                bytes += room_of(message);
+                *at == 0 || bytes <= self.mail_bytes
+            })
+            .map(|(at, _)| at)
+            .next()
     }
 
     /// Changes what the channel may do.
@@ -242,16 +300,37 @@ impl Membership {
 
     /// First the document's bound, then the common one: a document whose inbox is full holds nothing of the common room
     /// beyond its own share.
-    async fn make_room(&self, message: &DocumentMessage) -> Option<Room> {
-        let bytes = match message {
-            DocumentMessage::Update(update) | DocumentMessage::SyncStep2(update) => update.len(),
-            DocumentMessage::SyncStep1(state_vector) => state_vector.len(),
-            DocumentMessage::Awareness(_) | DocumentMessage::QueryAwareness => return None,
-        };
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    async fn make_room(&self, bytes: u32) -> Option<Room> {
+        if bytes == 0 {
+            return None;
+        }
         let own = self.entry.room.clone().acquire_many_owned(bytes).await.ok()?;
         let common = self.room.clone().acquire_many_owned(bytes).await.ok()?;
         Some(Room { own, common })
+    }
+
+    /// The same if there is room now; otherwise `None`.
+    fn find_room(&self, bytes: u32) -> Option<Option<Room>> {
+        if bytes == 0 {
+            return Some(None);
+        }
+        let own = self.entry.room.clone().try_acquire_many_owned(bytes).ok()?;
+        let common = self.room.clone().try_acquire_many_owned(bytes).ok()?;
+        Some(Some(Room { own, common }))
+    }
+}
+
+/// Bytes of messages that count against the inbox bounds.
+fn bytes_of(messages: &[DocumentMessage]) -> u32 {
+    u32::try_from(messages.iter().map(room_of).sum::<usize>()).unwrap_or(u32::MAX)
+}
+
+/// Bytes of a message that count against the inbox bounds.
+fn room_of(message: &DocumentMessage) -> usize {
+    match message {
+        DocumentMessage::Update(update) | DocumentMessage::SyncStep2(update) => update.len(),
+        DocumentMessage::SyncStep1(state_vector) => state_vector.len(),
+        DocumentMessage::Awareness(_) | DocumentMessage::QueryAwareness => 0,
     }
 }
 
@@ -259,7 +338,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         self.members.fetch_sub(1, Ordering::Relaxed);
         let leave = Mail::Leave { reader: self.reader };
-        if let Err(mpsc::error::TrySendError::Full(leave)) = self.entry.mail.try_send(leave) {
+        if let Err(inbox::Refused::Full(leave)) = self.entry.mail.try_send(leave) {
             let mail = self.entry.mail.clone();
             // The inbox is full: the leave waits its turn. An actor that is gone needs no leave.
             self.tasks.spawn(async move {

@@ -17,6 +17,7 @@ use syncline::document::core::Input;
 use syncline::document::core::Lost;
 use syncline::document::core::ReaderId;
 use syncline::document::core::Ticket;
+use syncline::document::job::Job;
 use syncline::document::replica::Deleted;
 use syncline::document::request::Answer;
 use syncline::document::request::Refusal;
@@ -44,6 +45,7 @@ const ROUNDS_MAX: usize = 1000;
 #[derive(Debug)]
 pub(crate) enum Call {
     Load,
+    Job(Job),
     Delete,
     Revive,
     Append { batch: u64, epoch: Epoch, records: Vec<Record> },
@@ -93,6 +95,7 @@ impl Shell {
             doc_bytes_max: 1 << 20,
             compact_bytes: 4096,
             idle: Duration::from_secs(2),
+            heavy_bytes: usize::MAX,
             update: UpdateLimits::default(),
         };
         let mut effects = Vec::new();
@@ -253,6 +256,7 @@ impl Shell {
                 let loaded = if self.deleted { Err(StoreError::Deleted) } else { Ok(self.stored.clone()) };
                 Input::Loaded(failed_or(failed(Ok(())), loaded))
             }
+            Call::Job(job) => Input::Done(job.run()),
             Call::Delete => {
                 let result = failed(Ok(()));
                 if result.is_ok() {
@@ -319,6 +323,7 @@ impl Shell {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Load => self.call(Call::Load),
+            Effect::Run(job) => self.call(Call::Job(job)),
             Effect::Delete => self.call(Call::Delete),
             Effect::Revive => self.call(Call::Revive),
             Effect::Append { batch, epoch, records } => self.call(Call::Append { batch, epoch, records }),
@@ -379,7 +384,7 @@ impl Shell {
 
     fn call(&mut self, call: Call) {
         let slot = |call: &Call| match call {
-            Call::Load | Call::Delete | Call::Revive => 0,
+            Call::Load | Call::Job(_) | Call::Delete | Call::Revive => 0,
             Call::Append { .. } => 1,
             Call::Compact { .. } => 2,
         };

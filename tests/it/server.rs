@@ -200,6 +200,13 @@ impl Server {
         self.process.signal(name);
     }
 
+    /// Most bytes of memory that the process has had at one time.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id().unwrap())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says how much");
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// SIGKILL, and waits until it is gone. Gives what clients dial.
     pub(crate) async fn sigkill(mut self) -> watch::Sender<String> {
         self.process.child.kill().await.unwrap();

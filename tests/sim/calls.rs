@@ -1,9 +1,11 @@
 //! What the server asked of the store, and how far that has come.
 
-use syncline::document::actor::Port;
 use syncline::document::compact;
 use syncline::document::core::Compacted;
 use syncline::document::core::Input;
+use syncline::document::job::Job;
+use syncline::document::job::Outcome;
+use syncline::document::mail::Port;
 use syncline::document::replica::Deleted;
 use syncline::store::Epoch;
 use syncline::store::Loaded;
@@ -20,6 +22,8 @@ use crate::store::Cover;
 #[derive(Debug)]
 pub(crate) enum Work {
     Load,
+    /// Not of the store, but answered like it.
+    Job(Option<Job>),
     Append {
         batch: u64,
         epoch: Epoch,
@@ -61,6 +65,7 @@ impl Server {
         let answer = match &mut self.calls[index].work {
             Work::Load if fails => Input::Loaded(Err(unavailable())),
             Work::Load => Input::Loaded(self.disk.load(doc)),
+            Work::Job(job) => Input::Done(job.take().map_or(Outcome::Lost, Job::run)),
             Work::Append { batch, epoch, records } => {
                 // An append that failed may have been kept all the same.
                 let kept = !fails || chance.one_in(2);

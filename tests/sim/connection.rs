@@ -5,26 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use syncline::document::actor::Port;
 use syncline::document::core::ReaderId;
+use syncline::document::mail::Port;
 use syncline::document::request::Member;
 use syncline::outbox::Closing;
-use syncline::outbox::Drained;
+use syncline::outbox::Next;
 use syncline::outbox::Outbox;
 use syncline_protocol::ErrorCode;
-use syncline_protocol::Moment;
 use syncline_protocol::channel::ChannelId;
 use syncline_protocol::session::Grant;
 use syncline_protocol::session::Input;
 use syncline_protocol::session::Output;
 use syncline_protocol::session::Session;
 use syncline_protocol::session::SessionSettings;
+use syncline_protocol::web_socket;
+use syncline_protocol::web_socket::Opcode;
 
 use crate::chance::Chance;
 use crate::server::Go;
 use crate::server::Mail;
 use crate::server::Server;
 use crate::server::broken;
+use crate::wire::Pipe;
 
 /// Frames that the network holds for a client that does not read.
 const WINDOW: usize = 4;
@@ -48,9 +50,9 @@ pub(crate) struct Connection {
 struct End {
     session: Session,
     outbox: Arc<Outbox>,
+    pipe: Arc<Pipe>,
     membership: Option<(u64, ReaderId)>,
     todo: VecDeque<Output>,
-    last_sent: Moment,
     over: bool,
 }
 
@@ -80,9 +82,11 @@ impl Server {
         };
         let mut outputs = Vec::new();
         let session = Session::y_websocket(self.now.moment, settings, verdict, &mut outputs);
-        let outbox = Arc::new(Outbox::new(self.limits.outbox, self.budget.clone()));
-        let end =
-            End { session, outbox, membership: None, todo: outputs.into(), last_sent: self.now.moment, over: false };
+        let id = self.number();
+        let pipe = Arc::new(Pipe::new(id));
+        let outbox = Outbox::new(self.now.moment, self.limits.outbox, self.budget.clone(), pipe.clone());
+        let outbox = Arc::new(outbox);
+        let end = End { session, outbox, pipe, membership: None, todo: outputs.into(), over: false };
         let connection = Connection {
             doc,
             member,
@@ -93,7 +97,6 @@ impl Server {
             lagged: false,
             end: Some(end),
         };
-        let id = self.number();
         self.connections.insert(id, connection);
         id
     }
@@ -117,8 +120,8 @@ impl Server {
         } else if connection.client_gone {
             self.vanish(connection);
             return Ok(true);
-        } else if end.session.deadline(end.last_sent).is_some_and(|deadline| deadline <= self.now.moment) {
-            Input::Tick { last_sent: end.last_sent }
+        } else if end.session.deadline(end.outbox.last_written()).is_some_and(|due| due <= self.now.moment) {
+            Input::Tick { last_sent: end.outbox.last_written() }
         } else {
             return Ok(busy);
         };
@@ -178,7 +181,7 @@ impl Server {
                         actor.inbox.push_back(Mail::Message { reader, message: message.clone() });
                     }
                 }
-                Output::Send(frame) => end.outbox.push_control(frame.clone()),
+                Output::Send(payload) => end.outbox.push_control(web_socket::frame(Opcode::Binary, payload)),
                 Output::Detach { .. } => {
                     let membership = end.membership.take();
                     self.leave(membership);
@@ -227,31 +230,39 @@ impl Server {
         if end.outbox.bytes() > limits.bytes_max.max(1 << 16) {
             return broken("an outbox is over its bound");
         }
+        let mut moved = end.pipe.deliver(&mut connection.to_client);
         if connection.to_client.len() >= WINDOW {
-            return Ok(false);
+            return Ok(moved);
         }
-        match end.outbox.drain() {
-            Drained::Write(frames) => {
-                end.last_sent = self.now.moment;
-                connection.to_client.extend(frames);
+        match end.outbox.next() {
+            Next::Flush | Next::Blocked => {
+                end.pipe.make_room();
+                end.outbox.unblock();
+                end.outbox.flush(self.now.moment);
+                end.pipe.deliver(&mut connection.to_client);
+                moved = true;
             }
-            Drained::Ended(ended) => {
+            Next::Ended(ended) => {
                 for (channel, code) in ended {
                     self.tell(connection, Input::Ended { channel, code })?;
                 }
                 self.do_outputs(connection);
+                moved = true;
             }
-            Drained::Caught(_) => {
+            Next::Caught(_) => {
                 if let Some((actor, reader)) = end.membership {
                     self.send(actor, Mail::Drained { reader });
                 }
+                moved = true;
             }
-            Drained::Close(closing) => {
+            Next::Close(closing) => {
                 connection.closed = Some(closing.code);
                 self.vanish(connection);
+                moved = true;
             }
-            Drained::Idle => return Ok(false),
+            Next::Dead => return broken("a socket died of itself"),
+            Next::Idle => {}
         }
-        Ok(true)
+        Ok(moved)
     }
 }

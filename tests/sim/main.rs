@@ -24,6 +24,7 @@ mod rest;
 mod server;
 mod store;
 mod stories;
+mod wire;
 mod world;
 
 use std::panic::AssertUnwindSafe;

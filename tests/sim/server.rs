@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use syncline::clock::Now;
-use syncline::document::actor::Port;
 use syncline::document::core::Core;
 use syncline::document::core::CoreSettings;
 use syncline::document::core::Effect;
@@ -17,6 +16,7 @@ use syncline::document::core::Input;
 use syncline::document::core::Lost;
 use syncline::document::core::ReaderId;
 use syncline::document::core::Ticket;
+use syncline::document::mail::Port;
 use syncline::document::request::Answer;
 use syncline::document::request::Member;
 use syncline::document::request::Refusal;
@@ -27,6 +27,8 @@ use syncline::outbox::OutboxLimits;
 use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::channel::ServerMessage;
+use syncline_protocol::web_socket;
+use syncline_protocol::web_socket::Opcode;
 use syncline_protocol::y_websocket;
 
 use crate::calls::Call;
@@ -103,6 +105,15 @@ pub(crate) struct Actor {
     pub(crate) asked: BTreeMap<Ticket, Option<Bytes>>,
     clearing: bool,
     retired: bool,
+}
+
+/// Whether a mail, and everything behind it, waits for the engine.
+fn must_wait(core: &Core<Port>, mail: &Mail) -> bool {
+    match mail {
+        Mail::Message { message, .. } => core.must_wait(Some(message)),
+        Mail::Ask { .. } => core.must_wait(None),
+        Mail::Join { .. } | Mail::Rights { .. } | Mail::Leave { .. } | Mail::Drained { .. } => false,
+    }
 }
 
 impl Actor {
@@ -234,8 +245,10 @@ impl Server {
                 actor.inbox.push_back(mail);
             }
         }
-        if !actor.rest.is_empty() {
-            while let Some(mail) = actor.rest.pop_front() {
+        if actor.rest.front().is_some_and(|mail| !must_wait(&actor.core, mail)) {
+            while actor.rest.front().is_some_and(|mail| !must_wait(&actor.core, mail))
+                && let Some(mail) = actor.rest.pop_front()
+            {
                 self.deliver(actor, mail);
                 if actor.core.awaits_store() {
                     break;
@@ -279,12 +292,16 @@ impl Server {
             }
         }
         actor.core.settled();
+        for (_, port) in actor.core.readers() {
+            port.outbox.flush(self.now.moment);
+        }
         Ok(())
     }
 
     fn perform(&mut self, id: u64, actor: &mut Actor, effect: Effect) -> Go {
         match effect {
             Effect::Load => self.call(id, actor.doc, Work::Load),
+            Effect::Run(job) => self.call(id, actor.doc, Work::Job(Some(job))),
             Effect::Delete => self.call(id, actor.doc, Work::Delete),
             Effect::Revive => self.call(id, actor.doc, Work::Revive),
             Effect::Compact { epoch } => self.call(id, actor.doc, Work::Compact { epoch, loaded: None }),
@@ -300,7 +317,7 @@ impl Server {
                 self.call(id, actor.doc, Work::Append { batch, epoch, records });
             }
             Effect::Broadcast { update, except } => {
-                let frame = y_websocket::encode(&ServerMessage::Update(update));
+                let frame = y_websocket::frame(&ServerMessage::Update(update));
                 let readers: Vec<ReaderId> = actor.core.whole_readers().map(|(reader, _)| reader).collect();
                 for reader in readers.into_iter().filter(|reader| !except.contains(reader)) {
                     self.push(actor, reader, frame.clone(), Lost::Change);
@@ -313,16 +330,16 @@ impl Server {
                 }
             }
             Effect::Change { reader, update } if actor.core.is_whole(reader) => {
-                self.push(actor, reader, y_websocket::encode(&ServerMessage::Update(update)), Lost::Change);
+                self.push(actor, reader, y_websocket::frame(&ServerMessage::Update(update)), Lost::Change);
             }
             Effect::Change { reader, .. } => self.lost(actor, reader, Lost::Change),
             Effect::Echo { reader, update } => {
                 self.promise(actor.doc, &update, "an echo")?;
-                let frame = y_websocket::encode(&ServerMessage::Update(update.clone()));
+                let frame = y_websocket::frame(&ServerMessage::Update(update.clone()));
                 self.push(actor, reader, frame, Lost::Echo(update));
             }
             Effect::State { reader, have, answer, parts } => {
-                let frames: Arc<[Bytes]> = parts.iter().map(y_websocket::encode).collect();
+                let frames: Arc<[Bytes]> = parts.iter().map(|part| part.frame.clone()).collect();
                 let fits = actor.core.port(reader).is_none_or(|port| port.outbox.push_parts(port.channel, frames));
                 if !fits {
                     self.lost(actor, reader, Lost::State { have, answer });
@@ -330,7 +347,7 @@ impl Server {
             }
             Effect::Step1 { reader, state_vector } => {
                 if let Some(port) = actor.core.port(reader) {
-                    port.outbox.push_control(y_websocket::encode(&ServerMessage::SyncStep1(state_vector)));
+                    port.outbox.push_control(y_websocket::frame(&ServerMessage::SyncStep1(state_vector)));
                 }
             }
             Effect::Awareness { reader, entries } => self.push_awareness(actor, reader, entries),
@@ -342,7 +359,8 @@ impl Server {
             }
             Effect::Deny { reader, code } => {
                 if let Some(port) = actor.core.port(reader) {
-                    port.outbox.push_control(y_websocket::permission_denied(code.word()));
+                    let denied = y_websocket::permission_denied(code.word());
+                    port.outbox.push_control(web_socket::frame(Opcode::Binary, &denied));
                 }
             }
             Effect::Retire => self.retire(id, actor),
@@ -363,7 +381,7 @@ impl Server {
     }
 
     fn push_awareness(&mut self, actor: &mut Actor, reader: ReaderId, entries: Bytes) {
-        let frame = y_websocket::encode(&ServerMessage::Awareness(entries));
+        let frame = y_websocket::frame(&ServerMessage::Awareness(entries));
         let fits = actor.core.port(reader).is_none_or(|port| port.outbox.push_awareness(port.channel, frame));
         if !fits {
             self.lost(actor, reader, Lost::Awareness);

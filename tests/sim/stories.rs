@@ -16,6 +16,7 @@ use syncline::document::core::Ticket;
 use syncline::document::request::Answer;
 use syncline::document::request::Request;
 use syncline::document::request::Revision;
+use syncline::document::states::Part;
 use syncline::name::DocName;
 use syncline::store::Epoch;
 use syncline::store::Loaded;
@@ -49,6 +50,7 @@ impl Desk {
             doc_bytes_max: 1 << 20,
             compact_bytes: 1 << 20,
             idle: Duration::from_secs(60),
+            heavy_bytes: usize::MAX,
             update: UpdateLimits::default(),
         })
     }
@@ -325,7 +327,7 @@ fn a_reader_whose_echo_does_not_fit_still_gets_the_rest_of_the_batch() {
     });
     let (have, parts) = state.unwrap();
     assert_eq!((have.clock(7), have.clock(8)), (0, 0));
-    assert!(matches!(&parts[..], [ServerMessage::Update(_)]));
+    assert!(matches!(&parts[..], [Part { message: ServerMessage::Update(_), .. }]));
 }
 
 #[test]
@@ -334,6 +336,7 @@ fn a_document_over_its_size_refuses_and_goes_on() {
         doc_bytes_max: 200,
         compact_bytes: 1 << 20,
         idle: Duration::from_secs(60),
+        heavy_bytes: usize::MAX,
         update: UpdateLimits::default(),
     };
     let mut desk = Desk::with(settings);

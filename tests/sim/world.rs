@@ -55,6 +55,8 @@ impl World {
                 doc_bytes_max: 1 << 24,
                 compact_bytes: chance.between(100, 4000),
                 idle: Duration::from_secs(chance.between(1, 30) as u64),
+                // Documents here are small: half of the histories take them for large ones.
+                heavy_bytes: if chance.one_in(2) { chance.between(0, 2000) } else { usize::MAX },
                 update: UpdateLimits::default(),
             },
         };

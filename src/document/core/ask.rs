@@ -22,6 +22,7 @@ use super::Phase;
 use super::Reader;
 use super::ReaderId;
 use super::Ticket;
+use super::Whom;
 use super::merge::EMPTY_UPDATE;
 use super::merge::Source;
 
@@ -38,7 +39,7 @@ impl<P> Core<P> {
             (Phase::Closed { code, message, .. }, _) => {
                 answer(effects, ticket, Err(Refusal::new(*code, message.clone())));
             }
-            (Phase::Loading { .. } | Phase::Deleting { .. }, _) => {
+            (Phase::Loading { .. } | Phase::Building(_) | Phase::Encoding { .. } | Phase::Deleting { .. }, _) => {
                 // The shell leaves requests in the inbox meanwhile; one that slips through is told to come back.
                 answer(effects, ticket, Err(Refusal::new(ErrorCode::StoreUnavailable, "the document is busy")));
             }
@@ -47,7 +48,7 @@ impl<P> Core<P> {
 
     fn ask_live(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
         match request {
-            Request::State { have } => self.state(now, ticket, &have, effects),
+            Request::State { have } => self.state(now, ticket, have, effects),
             Request::Update { update, member } => {
                 let source = Source::Ticket { ticket, member, purpose: Purpose::Save };
                 self.update(now, source, update, effects);
@@ -59,19 +60,12 @@ impl<P> Core<P> {
         }
     }
 
-    fn state(&mut self, now: Now, ticket: Ticket, have: &StateVector, effects: &mut Vec<Effect>) {
+    fn state(&mut self, now: Now, ticket: Ticket, have: StateVector, effects: &mut Vec<Effect>) {
         let Phase::Live(live) = &self.phase else { return };
         if !live.exists {
             return answer(effects, ticket, Err(no_such_document()));
         }
-        match live.encode(have) {
-            Ok(update) => answer(effects, ticket, Ok(Answer::State { update, revision: self.revision() })),
-            Err(_) => {
-                let refusal = Refusal::new(ErrorCode::ChannelError, "the document cannot be encoded");
-                answer(effects, ticket, Err(refusal));
-                self.broken(now, effects);
-            }
-        }
+        self.serve(now, Whom::Ticket(ticket), have, effects);
     }
 
     pub(super) fn create(
@@ -101,12 +95,12 @@ impl<P> Core<P> {
     }
 
     fn present(&self) -> Vec<Present> {
-        let line = |(&id, reader): (&ReaderId, &Reader<P>)| Present {
+        let line = |id: ReaderId, reader: &Reader<P>| Present {
             member: reader.member.clone(),
             clients: self.awareness.states_of(id).collect(),
             since_ms: reader.since_ms,
         };
-        self.readers.iter().map(line).collect()
+        self.readers.iter().map(|(&id, reader)| line(id, reader)).collect()
     }
 
     fn delete(&mut self, now: Now, ticket: Ticket, effects: &mut Vec<Effect>) {

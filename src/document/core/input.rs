@@ -1,20 +1,20 @@
 //! What happens to a document, and what is to be done about it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
-use syncline_protocol::channel::ServerMessage;
 use syncline_protocol::state_vector::StateVector;
 
+use crate::document::job::Job;
+use crate::document::job::Outcome;
 use crate::document::request::Answer;
 use crate::document::request::Member;
 use crate::document::request::ReaderId;
 use crate::document::request::Refusal;
 use crate::document::request::Request;
 use crate::document::request::Ticket;
+use crate::document::states::Parts;
 use crate::store::Epoch;
 use crate::store::Loaded;
 use crate::store::Record;
@@ -88,6 +88,10 @@ pub enum Input<P> {
         /// Which one.
         reader: ReaderId,
     },
+    /// A job of [`Effect::Run`] is done.
+    Done(Outcome),
+    /// Memory is short: the document leaves it now, if nobody reads it.
+    Unload,
     /// [`super::Core::deadline`] has come.
     Tick,
 }
@@ -120,10 +124,12 @@ pub struct Compacted {
 }
 
 /// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Load the document.
     Load,
+    /// Do this off the async threads; answer with [`Input::Done`].
+    Run(Job),
     /// Append these records; answer with [`Input::Appended`].
     Append {
         /// Names the append.
@@ -172,7 +178,7 @@ pub enum Effect {
         /// Whether it asked, and the last part is a step 2.
         answer: bool,
         /// The parts.
-        parts: Arc<[ServerMessage]>,
+        parts: Parts,
     },
     /// To one reader: our step 1, asking for what we lack.
     Step1 {

@@ -1,28 +1,25 @@
 //! From loading to leaving memory: snapshots, idleness, the end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
-use syncline_protocol::channel::ServerMessage;
-use syncline_protocol::limits::PART_BYTES;
-use syncline_protocol::state_vector::StateVector;
-use syncline_protocol::update::parts;
-
-use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::document::inflight::Work;
-use crate::document::replica::Deleted;
+use crate::document::job::Built;
+use crate::document::job::Job;
+use crate::document::job::Task;
+use crate::document::memory::guessed;
 use crate::document::replica::Poisoned;
-use crate::document::replica::Replica;
 use crate::document::request::Refusal;
+use crate::document::states::States;
 use crate::store::Epoch;
 use crate::store::Loaded;
 use crate::store::Seq;
 use crate::store::StoreError;
 
+use super::Building;
 use super::Compacted;
 use super::Core;
 use super::Creation;
@@ -32,6 +29,8 @@ use super::PAUSE;
 use super::Phase;
 use super::ReaderId;
 use super::Size;
+use super::Sync;
+use super::Ticket;
 
 /// Records in the log beyond which a snapshot is made, however small they are: 10 000 take 5 ms to load.
 const COMPACT_RECORDS: usize = 10_000;
@@ -42,51 +41,86 @@ pub(super) const CLOSED_IDLE: Duration = Duration::from_secs(1);
 
 impl<P> Core<P> {
     pub(super) fn loaded(&mut self, now: Now, result: Result<Loaded, StoreError>, effects: &mut Vec<Effect>) {
-        let Phase::Loading { then, .. } = &mut self.phase else { return };
-        let then = then.take();
-        match result.map_err(Refusal::from).and_then(|loaded| self.rebuild(&loaded)) {
-            Ok(live) => {
-                self.phase = Phase::Live(live);
-                self.greet_newcomers(effects);
-                if let Some(Creation { ticket, template, member }) = then {
-                    self.create(now, ticket, template, member, effects);
+        if !matches!(self.phase, Phase::Loading { .. }) {
+            return;
+        }
+        if self.guards.quarantine.refuses_load(self.name.as_str()) {
+            let message = "loading this document stopped the server before; it is quarantined";
+            return self.not_loaded(now, &Refusal::new(ErrorCode::ChannelError, message), effects);
+        }
+        match result {
+            Ok(loaded) => {
+                self.note_stored(&loaded);
+                let heavy = self.size.bytes > self.settings.heavy_bytes;
+                // Whoever was here before a reload has more than what is stored.
+                let newcomers = self.readers.values().all(|reader| matches!(reader.sync, Sync::Greeted))
+                    && self.saving.unsaved().next().is_none();
+                if heavy && newcomers {
+                    effects.push(self.run(Task::Cut(loaded)));
+                } else {
+                    self.build(now, loaded, States::default(), effects);
                 }
             }
-            Err(refusal) => {
-                if let Some(Creation { ticket, .. }) = then {
-                    effects.push(Effect::Answer { ticket, result: Err(refusal.clone()) });
-                }
-                self.close(now, &refusal, effects);
-            }
+            Err(error) => self.not_loaded(now, &Refusal::from(error), effects),
         }
     }
 
-    /// Builds the content from what is stored and, after a poisoning, from what is not stored yet.
-    fn rebuild(&mut self, loaded: &Loaded) -> Result<Live, Refusal> {
-        if self.guards.quarantine.refuses_load(self.name.as_str()) {
-            let message = "loading this document stopped the server before; it is quarantined";
-            return Err(Refusal::new(ErrorCode::ChannelError, message));
-        }
-        let flight = self.guards.inflight.begin(Work::Load, self.name.as_str(), None, &[]);
-        let snapshot = loaded.snapshot.as_ref().map(|snapshot| &snapshot.state);
-        let records = loaded.records.iter().map(|(_, record)| &record.update);
-        let replica = Replica::load(Deleted::Kept, snapshot.into_iter().chain(records).chain(self.saving.unsaved()));
-        drop(flight);
-        let unreadable = |_| Refusal::new(ErrorCode::ChannelError, "the stored document cannot be rebuilt");
-        let replica = replica.map_err(unreadable)?;
-        let stored = loaded.last > Seq(0) || loaded.snapshot.is_some();
-        self.compaction.snapshot_bytes = snapshot.map_or(0, Bytes::len);
+    /// What is known of a document before the engine has read it.
+    fn note_stored(&mut self, loaded: &Loaded) {
+        self.compaction.snapshot_bytes = loaded.snapshot.as_ref().map_or(0, |snapshot| snapshot.state.len());
         self.compaction.log_bytes = loaded.records.iter().map(|(_, record)| record.update.len()).sum();
         self.compaction.log_records = loaded.records.len();
         self.size = Size { bytes: self.compaction.snapshot_bytes + self.compaction.log_bytes, exact: false };
+        self.content_bytes = guessed(self.size.bytes);
         if self.epoch == loaded.epoch {
             self.saving.loaded(loaded.last);
         } else {
             self.epoch = loaded.epoch;
             self.saving.reborn(loaded.last);
         }
+    }
+
+    /// Gives the engine what is stored and, after a poisoning, what is not stored yet. A large document is read elsewhere.
+    pub(super) fn build(&mut self, now: Now, loaded: Loaded, states: States, effects: &mut Vec<Effect>) {
+        let Phase::Loading { then, clocks } = &mut self.phase else { return };
+        let (then, clocks) = (then.take(), std::mem::take(clocks));
+        let exists = loaded.last > Seq(0) || loaded.snapshot.is_some() || !self.saving.is_idle();
+        self.phase = Phase::Building(Building { then, clocks, exists, states, answered: BTreeSet::new() });
+        let task = Task::Build { loaded, unsaved: self.saving.unsaved().cloned().collect() };
+        let job = Job { doc: self.name.clone(), notes: self.guards.inflight.clone(), task };
+        if self.size.bytes > self.settings.heavy_bytes {
+            effects.push(Effect::Run(job));
+        } else {
+            self.done(now, job.run(), effects);
+        }
+    }
+
+    /// The engine has read it.
+    pub(super) fn built(&mut self, now: Now, built: Result<Built, Poisoned>, effects: &mut Vec<Effect>) {
+        let Ok(Built { replica, weight }) = built else {
+            let refusal = Refusal::new(ErrorCode::ChannelError, "the stored document cannot be rebuilt");
+            return self.not_loaded(now, &refusal, effects);
+        };
+        let Phase::Building(building) = &mut self.phase else { return };
+        let (exists, states) = (building.exists, std::mem::take(&mut building.states));
+        let (answered, then) = (std::mem::take(&mut building.answered), building.then.take());
         let (notes, name) = (self.guards.inflight.clone(), self.name.clone());
-        Ok(Live { replica, notes, name, exists: stored || !self.saving.is_idle(), whole: None })
+        self.weighed(weight);
+        self.phase = Phase::Live(Live { replica, notes, name, exists, states });
+        self.merge_unproved(now, effects);
+        self.greet_newcomers(&answered, effects);
+        if let Some(Creation { ticket, template, member }) = then {
+            self.create(now, ticket, template, member, effects);
+        }
+    }
+
+    fn not_loaded(&mut self, now: Now, refusal: &Refusal, effects: &mut Vec<Effect>) {
+        if let Phase::Loading { then, .. } | Phase::Building(Building { then, .. }) = &mut self.phase
+            && let Some(Creation { ticket, .. }) = then.take()
+        {
+            effects.push(Effect::Answer { ticket, result: Err(refusal.clone()) });
+        }
+        self.close(now, refusal, effects);
     }
 
     /// What is in memory cannot be used any more. What is stored, and what is not stored yet, is worth another try.
@@ -103,7 +137,9 @@ impl<P> Core<P> {
 
     /// Nothing more can be done with this document here: everybody is told, and it leaves memory.
     pub(super) fn close(&mut self, now: Now, refusal: &Refusal, effects: &mut Vec<Effect>) {
-        for ticket in self.saving.abandon() {
+        let unproved = self.unproved.drain(..).filter_map(|taken| taken.ticket());
+        let lost: Vec<Ticket> = unproved.chain(self.pending.abandon()).chain(self.saving.abandon()).collect();
+        for ticket in lost {
             effects.push(Effect::Answer { ticket, result: Err(refusal.clone()) });
         }
         let readers: Vec<ReaderId> = self.readers.keys().copied().collect();
@@ -111,6 +147,7 @@ impl<P> Core<P> {
             self.end(reader, refusal.code, effects);
         }
         self.batch.applied.clear();
+        self.batch.together.clear();
         self.phase = closed(now, refusal);
         self.retire(now, effects);
     }
@@ -174,7 +211,8 @@ impl<P> Core<P> {
     }
 
     pub(super) fn consider_idleness(&mut self, now: Now) {
-        let busy = !self.readers.is_empty() || !self.saving.is_idle() || self.compaction.running || self.awaits_store();
+        let awaits = self.awaits_store() || self.awaits_engine();
+        let busy = !self.readers.is_empty() || !self.saving.is_idle() || self.compaction.running || awaits;
         if busy {
             self.idle_since = None;
             self.retiring = false;
@@ -197,6 +235,14 @@ impl<P> Core<P> {
         effects.push(Effect::Retire);
     }
 
+    /// Memory is short. Nobody reads this document, so it leaves, and without a snapshot: building one takes more memory.
+    pub(super) fn unload(&mut self, effects: &mut Vec<Effect>) {
+        if self.is_idle() {
+            self.retiring = true;
+            effects.push(Effect::Retire);
+        }
+    }
+
     /// The shell could not retire the document: somebody came, or has not left yet.
     pub fn stay(&mut self, now: Now) {
         self.retiring = false;
@@ -206,37 +252,4 @@ impl<P> Core<P> {
 
 fn closed(now: Now, refusal: &Refusal) -> Phase {
     Phase::Closed { code: refusal.code, message: refusal.message.to_string(), since: now.moment }
-}
-
-impl Live {
-    /// What `have` lacks, as one update.
-    pub(super) fn encode(&self, have: &StateVector) -> Result<Bytes, Poisoned> {
-        // The trial of a noted load encodes as well.
-        let flight = self.notes.begin(Work::Load, self.name.as_str(), None, &[]);
-        let update = self.replica.diff(have);
-        drop(flight);
-        update
-    }
-
-    /// The messages that bring a reader from `have` to the whole; the last one is a step 2 if it `asked`. The state of
-    /// newcomers is made once and shared.
-    pub(super) fn state_parts(&mut self, have: &StateVector, asked: bool) -> Result<Arc<[ServerMessage]>, Poisoned> {
-        let newcomer = asked && have.is_empty();
-        if let Some(whole) = self.whole.as_ref().filter(|_| newcomer) {
-            return Ok(whole.clone());
-        }
-        let update = self.encode(have)?;
-        // A state that cannot be cut, which would be our own mistake, is still sent, in one piece.
-        let pieces = if update.len() > PART_BYTES { parts(&update, have, PART_BYTES).ok() } else { None };
-        let mut messages: Vec<ServerMessage> =
-            pieces.unwrap_or_else(|| vec![update]).into_iter().map(ServerMessage::Update).collect();
-        if asked && let Some(ServerMessage::Update(last)) = messages.pop() {
-            messages.push(ServerMessage::SyncStep2(last));
-        }
-        let messages: Arc<[ServerMessage]> = messages.into();
-        if newcomer {
-            self.whole = Some(messages.clone());
-        }
-        Ok(messages)
-    }
 }

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::Access;
+use syncline_protocol::limits::PART_BYTES;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Readiness;
 use syncline_protocol::update::Summary;
+use syncline_protocol::update::merge;
 use syncline_protocol::update::split_ready;
 use syncline_protocol::update::validate;
 
 use crate::clock::Now;
 use crate::document::inflight::Work;
+use crate::document::memory::added;
 use crate::document::replica::Poisoned;
 use crate::document::request::Member;
 use crate::document::request::Refusal;
@@ -35,11 +38,63 @@ use super::Ticket;
 /// No client, no struct, no deletion.
 pub(super) const EMPTY_UPDATE: &[u8] = &[0, 0];
 
+/// Updates merged at a time: merging is linear in what it merges, so small chunks cost nothing extra, and a reader can show
+/// the first while the second is on its way.
+pub(super) const TOGETHER_MAX: usize = 64;
+
 /// Where an update comes from, and who waits for it.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     Reader { reader: ReaderId, sent: Bytes, kind: Kind },
     Ticket { ticket: Ticket, member: Option<Member>, purpose: Purpose },
+}
+
+/// An update that was found good, on its way into the engine.
+#[derive(Debug)]
+pub(super) struct Taken {
+    source: Source,
+    update: Bytes,
+    user: Option<Arc<str>>,
+    ack: Option<Ack>,
+    /// The clocks of its clients before it.
+    before: Vec<(u64, u32)>,
+}
+
+/// Updates that go to the engine together. Full: they go now.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    taken: Vec<Taken>,
+    bytes: usize,
+}
+
+impl Pending {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.taken.is_empty() || (self.taken.len() < TOGETHER_MAX && self.bytes + bytes <= PART_BYTES)
+    }
+
+    fn push(&mut self, taken: Taken) {
+        self.bytes += taken.update.len();
+        self.taken.push(taken);
+    }
+
+    fn take(&mut self) -> Vec<Taken> {
+        self.bytes = 0;
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Gives up on all of them. Answers the requests among them.
+    pub(super) fn abandon(&mut self) -> Vec<Ticket> {
+        self.take().iter().filter_map(Taken::ticket).collect()
+    }
+}
+
+impl Taken {
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match &self.source {
+            Source::Ticket { ticket, .. } => Some(*ticket),
+            Source::Reader { .. } => None,
+        }
+    }
 }
 
 /// What a channel sends updates as.
@@ -75,15 +130,17 @@ impl<P> Core<P> {
             Ok(summary) => summary,
             Err(invalid) => return self.refuse(&source, &refusal_of(&invalid), effects),
         };
-        let Phase::Live(live) = &self.phase else {
-            return self.refuse(&source, &Refusal::new(ErrorCode::ChannelError, "the document is closing"), effects);
-        };
         if summary.is_empty() {
             return self.acknowledge(&source, effects);
         }
+        let Phase::Live(live) = &self.phase else {
+            return self.refuse(&source, &Refusal::new(ErrorCode::ChannelError, "the document is closing"), effects);
+        };
         let clocks = live.replica.clocks();
         if self.access_of(&source) == Access::Read {
-            if summary.structs_known(clocks) && live.replica.deletions_known(&summary) {
+            self.merge_pending(now, effects);
+            let Phase::Live(live) = &self.phase else { return };
+            if summary.structs_known(live.replica.clocks()) && live.replica.deletions_known(&summary) {
                 return self.acknowledge(&source, effects);
             }
             return self.refuse_read_only(&source, effects);
@@ -119,6 +176,7 @@ impl<P> Core<P> {
     /// A client that itself waits for something sends what it has with holes in between. What can be merged is; the
     /// writer hears of it when the rest came too, because its update is one.
     fn update_with_gap(&mut self, now: Now, source: Source, update: &Bytes, effects: &mut Vec<Effect>) {
+        self.merge_pending(now, effects);
         let Phase::Live(live) = &self.phase else { return };
         match split_ready(update, live.replica.clocks(), &self.settings.update) {
             Err(invalid) => self.refuse(&source, &refusal_of(&invalid), effects),
@@ -198,10 +256,12 @@ impl<P> Core<P> {
             for held in self.waiting.take() {
                 self.retry(now, held, effects);
             }
+            self.merge_pending(now, effects);
         }
     }
 
     fn retry(&mut self, now: Now, held: Held, effects: &mut Vec<Effect>) {
+        self.merge_pending(now, effects);
         let Some(reader) = self.readers.get(&held.from) else { return };
         if reader.access == Access::Read {
             // Its rights changed meanwhile: judged as if it came now.
@@ -228,7 +288,10 @@ impl<P> Core<P> {
         }
     }
 
-    /// Gives a valid, ready update to the engine. `ack` is told when it is durable.
+    /// Takes a valid, ready update in. `ack` is told when it is durable.
+    ///
+    /// What surely brings something new goes to the engine together with the rest of the batch: a transaction, a note and a
+    /// record each cost more than a keystroke.
     fn merge(
         &mut self,
         now: Now,
@@ -242,23 +305,89 @@ impl<P> Core<P> {
             let refusal = Refusal::new(ErrorCode::InvalidUpdate, "this update stopped the server before");
             return self.refuse(source, &refusal, effects);
         }
-        if !self.has_room(update.len()) {
+        if !self.has_room(now, update.len(), effects) {
             let refusal = Refusal::new(ErrorCode::PayloadTooLarge, "the document has reached its largest size");
             return self.refuse(source, &refusal, effects);
         }
+        if !self.pending.has_room(update.len()) {
+            self.merge_pending(now, effects);
+        }
         let user = self.user_of(source);
-        let Phase::Live(live) = &mut self.phase else { return };
+        let mut taken = Taken { source: source.clone(), update, user, ack, before: Vec::new() };
+        let Phase::Live(live) = &mut self.phase else { return self.unproved.push_back(taken) };
         let clocks = live.replica.clocks();
-        let before: Vec<_> = summary.ranges().iter().map(|range| (range.client, clocks.clock(range.client))).collect();
-        let flight = self.guards.inflight.begin(Work::Apply, self.name.as_str(), user.as_deref(), &update);
-        let result = live.replica.apply(&update, summary);
-        drop(flight);
-        match result {
-            Err(Poisoned) => self.poisoned(source, effects),
-            Ok(false) => self.acknowledge_with(ack, effects),
+        let surely_new = summary.ranges().iter().any(|range| clocks.clock(range.client) < range.end);
+        taken.before = summary.ranges().iter().map(|range| (range.client, clocks.clock(range.client))).collect();
+        if surely_new {
+            for &(client, clock) in &taken.before {
+                self.batch.before.entry(client).or_insert(clock);
+            }
+            live.replica.expect(summary);
+            self.pending.push(taken);
+        } else {
+            self.merge_pending(now, effects);
+            self.merge_one(now, taken, effects);
+        }
+    }
+
+    /// Gives what was taken in to the engine. Called before anything reads the content, and at the end of each batch.
+    pub(super) fn merge_pending(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let taken = self.pending.take();
+        if taken.len() > 1
+            && let Some(together) = merge(&taken.iter().map(|taken| taken.update.clone()).collect::<Vec<_>>())
+        {
+            return self.merge_together(now, together, taken, effects);
+        }
+        for taken in taken {
+            self.merge_one(now, taken, effects);
+        }
+    }
+
+    fn merge_together(&mut self, now: Now, together: Bytes, taken: Vec<Taken>, effects: &mut Vec<Effect>) {
+        match self.engine(&together, None) {
+            Ok(_) => {
+                let user = taken[0].user.clone();
+                let one_user = taken.iter().all(|taken| taken.user == user);
+                if one_user {
+                    self.record(now, together.clone(), user, None);
+                }
+                let first = self.batch.applied.len();
+                self.batch.together.push((first..first + taken.len(), together));
+                for Taken { source, update, user, ack, .. } in taken {
+                    self.batch.applied.push(Applied { from: source.reader(), update: update.clone() });
+                    if one_user {
+                        self.saving.expect(ack);
+                    } else {
+                        self.record(now, update, user, ack);
+                    }
+                }
+                effects.push(Effect::Count(Event::Applied));
+            }
+            // One of them broke the engine. Which, shows when the content is back and each is tried alone.
+            Err(Poisoned) => {
+                self.unproved.extend(taken);
+                self.start_over(effects);
+            }
+        }
+    }
+
+    fn merge_one(&mut self, now: Now, taken: Taken, effects: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Live(_)) {
+            // The one before it broke the engine.
+            self.unproved.push_back(taken);
+            return self.forget_expected();
+        }
+        match self.engine(&taken.update, taken.user.as_deref()) {
+            Err(Poisoned) => {
+                effects.push(Effect::Count(Event::Poisoned));
+                self.start_over(effects);
+                self.unexpect(&taken.before);
+                let refusal = Refusal::new(ErrorCode::InvalidUpdate, "the update cannot be merged");
+                self.refuse(&taken.source, &refusal, effects);
+            }
+            Ok(false) => self.acknowledge_with(taken.ack, effects),
             Ok(true) => {
-                live.exists = true;
-                live.whole = None;
+                let Taken { source, update, user, ack, before } = taken;
                 for (client, clock) in before {
                     self.batch.before.entry(client).or_insert(clock);
                 }
@@ -269,10 +398,57 @@ impl<P> Core<P> {
         }
     }
 
+    /// The engine's part, noted while it lasts. Answers whether anything was new.
+    fn engine(&mut self, update: &[u8], user: Option<&str>) -> Result<bool, Poisoned> {
+        let Phase::Live(live) = &mut self.phase else { return Err(Poisoned) };
+        let flight = self.guards.inflight.begin(Work::Apply, self.name.as_str(), user, update);
+        let changed = live.replica.apply(update);
+        drop(flight);
+        if changed == Ok(true) {
+            live.exists = true;
+            live.states.changed(update);
+        }
+        changed
+    }
+
+    /// Loads again: the engine broke. What it holds is worthless now; the store and the unsaved updates are not.
+    fn start_over(&mut self, effects: &mut Vec<Effect>) {
+        self.reload(effects);
+        self.forget_expected();
+    }
+
+    /// What was expected and not merged is not here.
+    fn forget_expected(&mut self) {
+        let befores: Vec<_> = self.unproved.iter().flat_map(|taken| taken.before.iter().copied()).collect();
+        self.unexpect(&befores);
+    }
+
+    fn unexpect(&mut self, before: &[(u64, u32)]) {
+        if let Phase::Loading { clocks, .. } = &mut self.phase {
+            before.iter().for_each(|&(client, clock)| clocks.lower(client, clock));
+        }
+    }
+
+    /// After the engine broke on several updates at once: each alone, until one breaks it again.
+    pub(super) fn merge_unproved(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        while let Phase::Live(live) = &self.phase
+            && let Some(Taken { source, update, ack, .. }) = self.unproved.pop_front()
+        {
+            let Ok(summary) = validate(&update, &self.settings.update) else { continue };
+            if let Readiness::Missing(_) = summary.readiness(live.replica.clocks()) {
+                self.hold(now, source, update, effects); // It builds on the one that was refused.
+                continue;
+            }
+            self.merge(now, &source, update, &summary, ack, effects);
+            self.merge_pending(now, effects);
+        }
+    }
+
     pub(super) fn record(&mut self, now: Now, update: Bytes, user: Option<Arc<str>>, ack: Option<Ack>) {
         self.compaction.log_bytes += update.len();
         self.compaction.log_records += 1;
         self.size = Size { bytes: self.size.bytes + update.len(), exact: false };
+        self.content_bytes += added(update.len());
         self.saving.add(Record { update, user, at_ms: now.wall_ms, sidecar: Bytes::new() }, ack);
     }
 
@@ -282,13 +458,6 @@ impl<P> Core<P> {
             Source::Ticket { member, .. } => member.as_ref(),
         };
         member.map(|member| member.user.clone())
-    }
-
-    /// The engine broke. What it holds is worthless now; the store and the unsaved updates are not.
-    fn poisoned(&mut self, source: &Source, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Count(Event::Poisoned));
-        self.refuse(source, &Refusal::new(ErrorCode::InvalidUpdate, "the update cannot be merged"), effects);
-        self.reload(effects);
     }
 
     fn refuse(&mut self, source: &Source, refusal: &Refusal, effects: &mut Vec<Effect>) {
@@ -303,16 +472,19 @@ impl<P> Core<P> {
         }
     }
 
-    fn has_room(&mut self, bytes: usize) -> bool {
+    fn has_room(&mut self, now: Now, bytes: usize, effects: &mut Vec<Effect>) -> bool {
         let max = self.settings.doc_bytes_max;
-        if self.size.bytes + bytes > max
-            && !self.size.exact
-            && let Phase::Live(live) = &self.phase
-        {
-            let size = live.encode(&StateVector::default()).map(|state| state.len());
-            self.size = Size { bytes: size.unwrap_or(usize::MAX - max), exact: true };
+        if self.size.bytes + self.pending.bytes + bytes > max {
+            self.merge_pending(now, effects);
+            if let Phase::Live(live) = &self.phase
+                && !self.size.exact
+                && self.size.bytes + bytes > max
+            {
+                let size = live.encode(&StateVector::default()).map(|state| state.len());
+                self.size = Size { bytes: size.unwrap_or(usize::MAX - max), exact: true };
+            }
         }
-        self.size.bytes + bytes <= max
+        self.size.bytes + self.pending.bytes + bytes <= max
     }
 }
 

@@ -9,6 +9,7 @@
 //! invalid, quarantined or not causally ready.
 
 mod ask;
+mod encode;
 mod input;
 mod life;
 mod merge;
@@ -17,6 +18,8 @@ mod settle;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +27,7 @@ use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
 use syncline_protocol::channel::Access;
-use syncline_protocol::channel::ServerMessage;
+use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::UpdateLimits;
 
@@ -38,7 +41,11 @@ use super::quarantine::Quarantine;
 use super::replica::Replica;
 use super::request::Member;
 use super::saving::Saving;
+use super::states::States;
 use super::waiting::Waiting;
+
+use merge::Pending;
+use merge::Taken;
 
 pub use super::request::ReaderId;
 pub use super::request::Ticket;
@@ -57,12 +64,20 @@ pub struct CoreSettings {
     pub compact_bytes: usize,
     /// How long a document that nobody reads stays in memory.
     pub idle: Duration,
+    /// Documents of more encoded bytes are read and encoded off the async threads.
+    pub heavy_bytes: usize,
     /// What an update may be.
     pub update: UpdateLimits,
 }
 
+/// An encoded state vector of somebody who has nothing.
+const NEWCOMER: &[u8] = &[0];
+
 /// After a failed compaction or retirement, and between two requests to the same writer for what we lack.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Between two broadcasts of presence: shorter than a frame of a screen.
+const AWARENESS_TICK: Duration = Duration::from_millis(10);
 
 /// The two nets under the engine.
 #[derive(Debug, Clone)]
@@ -89,18 +104,28 @@ pub struct Core<P> {
     guards: Guards,
     phase: Phase,
     epoch: Epoch,
-    readers: BTreeMap<ReaderId, Reader<P>>,
+    /// Boxed: most documents have one or two, and a map has room for a dozen from its first entry.
+    readers: BTreeMap<ReaderId, Box<Reader<P>>>,
     /// Channels that were told to end and have not left yet.
     ended: BTreeMap<ReaderId, P>,
     /// Lagging readers that have read everything.
     catch_ups: BTreeSet<ReaderId>,
     awareness: Awareness,
+    /// Before this, changed presence waits in the batch.
+    awareness_due: Option<Moment>,
     saving: Saving,
     waiting: Waiting,
     /// Writers to be asked for what was dropped, and when.
     ask_later: BTreeMap<ReaderId, Moment>,
+    pending: Pending,
+    /// Updates that broke the engine when they were merged together; each is tried alone once the content is back.
+    unproved: VecDeque<Taken>,
     batch: Batch,
     size: Size,
+    /// About how many bytes of memory the content takes.
+    content_bytes: usize,
+    /// Beyond this, the guess is checked.
+    weigh_beyond: usize,
     compaction: Compaction,
     idle_since: Option<Moment>,
     retiring: bool,
@@ -114,7 +139,15 @@ enum Phase {
         /// What was here before a reload; empty at first.
         clocks: StateVector,
     },
+    /// The engine reads the content. Newcomers are answered from what is stored.
+    Building(Building),
     Live(Live),
+    /// The content is being encoded for somebody, and must not change meanwhile; nothing else is handled until it is done.
+    Encoding {
+        live: Live,
+        whom: Whom,
+        have: StateVector,
+    },
     /// The store is deleting the document; nothing else is handled until it answers.
     Deleting {
         asked: Ticket,
@@ -137,6 +170,17 @@ struct Creation {
 }
 
 #[derive(Debug)]
+struct Building {
+    then: Option<Creation>,
+    clocks: StateVector,
+    /// Whether there is, or will be, anything in the store.
+    exists: bool,
+    states: States,
+    /// Readers that have had the content, but not our step 1.
+    answered: BTreeSet<ReaderId>,
+}
+
+#[derive(Debug)]
 struct Live {
     replica: Replica,
     /// Encoding is noted too: the engine has merged updates that it could not encode.
@@ -144,8 +188,21 @@ struct Live {
     name: DocName,
     /// Whether there is, or will be, anything in the store.
     exists: bool,
-    /// The parts of the whole state, until the next change.
-    whole: Option<Arc<[ServerMessage]>>,
+    /// What was encoded, for the next ones who ask for the same.
+    states: States,
+}
+
+/// Who waits for a state.
+#[derive(Debug, Clone, Copy)]
+enum Whom {
+    /// A reader that sent its step 1.
+    Asker(ReaderId),
+    /// A reader that fell behind; `answer` if it waits for a step 2 besides.
+    Laggard { reader: ReaderId, answer: bool },
+    /// A request.
+    Ticket(Ticket),
+    /// Nobody yet: it is encoded to see how much it is.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -174,6 +231,8 @@ enum Sync {
 #[derive(Debug, Default)]
 struct Batch {
     applied: Vec<Applied>,
+    /// Runs of `applied` that were merged together, and the bytes of that, in order.
+    together: Vec<(Range<usize>, Bytes)>,
     /// For each client that advanced: its clock before this batch. Kept until the shell has settled it.
     before: BTreeMap<u64, u32>,
     awareness: BTreeSet<u64>,
@@ -216,22 +275,49 @@ impl<P> Core<P> {
             ended: BTreeMap::new(),
             catch_ups: BTreeSet::new(),
             awareness: Awareness::default(),
+            awareness_due: None,
             saving: Saving::default(),
             waiting: Waiting::default(),
             ask_later: BTreeMap::new(),
+            pending: Pending::default(),
+            unproved: VecDeque::new(),
             batch: Batch::default(),
             size: Size::default(),
+            content_bytes: 0,
+            weigh_beyond: usize::MAX,
             compaction: Compaction::default(),
             idle_since: None,
             retiring: false,
         }
     }
 
-    /// Whether the store is being asked. Until it answers, only [`Input::Loaded`], [`Input::Revived`], [`Input::Erased`],
-    /// [`Input::Appended`], [`Input::Compacted`] and [`Input::Overflowed`] may be handled; the rest waits in the inbox.
+    /// Whether the store is being asked, or a job done that the content must not change under. Until there is an answer,
+    /// only [`Input::Loaded`], [`Input::Revived`], [`Input::Erased`], [`Input::Appended`], [`Input::Compacted`],
+    /// [`Input::Overflowed`] and [`Input::Done`] may be handled; the rest waits in the inbox.
     #[must_use]
     pub fn awaits_store(&self) -> bool {
-        matches!(self.phase, Phase::Loading { .. } | Phase::Deleting { .. })
+        matches!(self.phase, Phase::Loading { .. } | Phase::Deleting { .. } | Phase::Encoding { .. })
+    }
+
+    /// Whether the content is not in memory yet, though it can be read. What [`Self::must_wait`] says waits then, and
+    /// everything behind it.
+    #[must_use]
+    pub fn awaits_engine(&self) -> bool {
+        matches!(self.phase, Phase::Building(_))
+    }
+
+    /// Whether a message, or a request (`None`), has to wait until [`Self::awaits_engine`] is over.
+    #[must_use]
+    pub fn must_wait(&self, message: Option<&DocumentMessage>) -> bool {
+        let Phase::Building(building) = &self.phase else { return false };
+        match message {
+            Some(DocumentMessage::SyncStep1(have)) => *have != NEWCOMER || !building.states.welcome_newcomers(),
+            Some(DocumentMessage::SyncStep2(update) | DocumentMessage::Update(update)) => {
+                *update != merge::EMPTY_UPDATE
+            }
+            Some(DocumentMessage::Awareness(_) | DocumentMessage::QueryAwareness) => false,
+            None => true,
+        }
     }
 
     /// The readers that hear every change.
@@ -241,7 +327,7 @@ impl<P> Core<P> {
     }
 
     /// Everybody, whole or not.
-    pub fn readers(&self) -> impl Iterator<Item = (ReaderId, &P)> {
+    pub fn readers(&self) -> impl ExactSizeIterator<Item = (ReaderId, &P)> {
         self.readers.iter().map(|(&id, reader)| (id, &reader.port))
     }
 
@@ -261,8 +347,8 @@ impl<P> Core<P> {
     #[must_use]
     pub fn replica(&self) -> Option<&Replica> {
         match &self.phase {
-            Phase::Live(live) | Phase::Deleting { live, .. } => Some(&live.replica),
-            Phase::Loading { .. } | Phase::Closed { .. } => None,
+            Phase::Live(live) | Phase::Encoding { live, .. } | Phase::Deleting { live, .. } => Some(&live.replica),
+            Phase::Loading { .. } | Phase::Building(_) | Phase::Closed { .. } => None,
         }
     }
 
@@ -278,6 +364,23 @@ impl<P> Core<P> {
         self.saving.backlog_bytes()
     }
 
+    /// About how many bytes of memory the document takes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let states = match &self.phase {
+            Phase::Live(live) | Phase::Encoding { live, .. } | Phase::Deleting { live, .. } => live.states.bytes(),
+            Phase::Building(building) => building.states.bytes(),
+            Phase::Loading { .. } | Phase::Closed { .. } => 0,
+        };
+        self.content_bytes + states + self.saving.backlog_bytes()
+    }
+
+    /// Whether nobody reads it and nothing is under way: it can leave memory at any moment.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.idle_since.is_some() && !self.retiring
+    }
+
     /// Updates that wait for their predecessors. Bounded.
     #[must_use]
     pub fn waiting_len(&self) -> usize {
@@ -287,21 +390,32 @@ impl<P> Core<P> {
     /// When [`Input::Tick`] is due, if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        if self.awaits_store() {
+        if self.awaits_store() || self.awaits_engine() {
             return None;
         }
         let idle = self.idle_since.filter(|_| !self.retiring).map(|since| since.after(self.idle_time()));
         let ask = self.ask_later.values().min().copied();
-        let due = [self.awareness.deadline(), self.waiting.deadline(), self.saving.deadline(), ask, idle];
+        let cursors = self.awareness_due.filter(|_| !self.batch.awareness.is_empty());
+        let due = [self.awareness.deadline(), self.waiting.deadline(), self.saving.deadline(), ask, idle, cursors];
         due.into_iter().flatten().min()
     }
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input<P>, effects: &mut Vec<Effect>) {
+        let leaves_content_alone = matches!(
+            input,
+            Input::Message {
+                message: DocumentMessage::Update(_) | DocumentMessage::SyncStep2(_) | DocumentMessage::Awareness(_),
+                ..
+            }
+        );
+        if !leaves_content_alone {
+            self.merge_pending(now, effects);
+        }
         match input {
             Input::Loaded(result) => self.loaded(now, result, effects),
             Input::Join { reader, access, member, port } => {
-                let joining = Reader {
+                let joining = Box::new(Reader {
                     port,
                     access,
                     member,
@@ -309,7 +423,7 @@ impl<P> Core<P> {
                     sync: Sync::Greeted,
                     awareness_behind: false,
                     asked_at: None,
-                };
+                });
                 self.join(now, reader, joining, effects);
             }
             Input::Rights { reader, access } => {
@@ -326,25 +440,37 @@ impl<P> Core<P> {
             Input::Revived(result) => self.revived(now, result, effects),
             Input::Overflowed { reader, lost } => self.overflowed(reader, lost, effects),
             Input::Drained { reader } => self.drained(reader, effects),
+            Input::Done(outcome) => self.done(now, outcome, effects),
+            Input::Unload => self.unload(effects),
             Input::Tick => self.tick(now, effects),
         }
     }
 
     /// Ends a batch of inputs: what was merged leaves as one frame and one append.
     pub fn flush(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.merge_pending(now, effects);
         self.retry_waiting(now, effects);
         self.catch_up(now, effects);
         self.send_batch(effects);
-        let changed: Vec<u64> = std::mem::take(&mut self.batch.awareness).into_iter().collect();
-        if !changed.is_empty() {
-            effects.push(Effect::BroadcastAwareness(self.awareness.encode(&changed)));
-        }
+        self.send_awareness(now, effects);
         self.fold_backlog(now, effects);
         if let Some((batch, records)) = self.saving.start(now.moment) {
             effects.push(Effect::Append { batch, epoch: self.epoch, records });
         }
         self.consider_compaction(now, effects);
+        self.consider_weighing(effects);
         self.consider_idleness(now);
+    }
+
+    /// Presence, at once after a quiet moment and else once a tick: cursors of a hundred people cost every reader a hundred
+    /// frames a second instead of a thousand, and the last state always leaves.
+    fn send_awareness(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.batch.awareness.is_empty() || self.awareness_due.is_some_and(|due| now.moment < due) {
+            return;
+        }
+        let changed: Vec<u64> = std::mem::take(&mut self.batch.awareness).into_iter().collect();
+        self.awareness_due = Some(now.moment.after(AWARENESS_TICK));
+        effects.push(Effect::BroadcastAwareness(self.awareness.encode(&changed)));
     }
 
     /// The shell has carried out the effects of a flush: what did not fit an outbox has been reported.
@@ -355,8 +481,10 @@ impl<P> Core<P> {
     /// What is, or was before a reload, in this document.
     fn clocks(&self) -> Option<&StateVector> {
         match &self.phase {
-            Phase::Live(live) | Phase::Deleting { live, .. } => Some(live.replica.clocks()),
-            Phase::Loading { clocks, .. } => Some(clocks),
+            Phase::Live(live) | Phase::Encoding { live, .. } | Phase::Deleting { live, .. } => {
+                Some(live.replica.clocks())
+            }
+            Phase::Loading { clocks, .. } | Phase::Building(Building { clocks, .. }) => Some(clocks),
             Phase::Closed { .. } => None,
         }
     }

@@ -19,37 +19,40 @@ use super::Phase;
 use super::Reader;
 use super::ReaderId;
 use super::Sync;
+use super::Whom;
 use super::life::CLOSED_IDLE;
 use super::merge::Kind;
 use super::merge::Source;
 use super::settle::starts_of;
 
 impl<P> Core<P> {
-    pub(super) fn join(&mut self, now: Now, id: ReaderId, reader: Reader<P>, effects: &mut Vec<Effect>) {
+    pub(super) fn join(&mut self, now: Now, id: ReaderId, reader: Box<Reader<P>>, effects: &mut Vec<Effect>) {
         self.idle_since = None;
         self.retiring = false;
         self.readers.insert(id, reader);
         match &self.phase {
-            Phase::Live(_) => self.greet(id, effects),
+            Phase::Live(_) | Phase::Encoding { .. } => self.greet(id, effects),
             // Clients that redial would keep a closed document in memory for ever, so one of them pays for another try.
             Phase::Closed { since, .. } if now.moment.since(*since) >= CLOSED_IDLE => self.reload(effects),
             Phase::Closed { code, .. } => self.end(id, *code, effects),
-            Phase::Loading { .. } | Phase::Deleting { .. } => {}
+            Phase::Loading { .. } | Phase::Building(_) | Phase::Deleting { .. } => {}
         }
     }
 
     fn greet(&self, id: ReaderId, effects: &mut Vec<Effect>) {
-        let Phase::Live(live) = &self.phase else { return };
-        effects.push(Effect::Step1 { reader: id, state_vector: live.replica.clocks().encode() });
+        let (Some(_), Some(clocks)) = (self.replica(), self.clocks()) else { return };
+        effects.push(Effect::Step1 { reader: id, state_vector: clocks.encode() });
         if let Some(entries) = self.awareness.encode_all() {
             effects.push(Effect::Awareness { reader: id, entries });
         }
     }
 
-    /// To those who came before the content did.
-    pub(super) fn greet_newcomers(&self, effects: &mut Vec<Effect>) {
-        for (&id, _) in self.readers.iter().filter(|(_, reader)| matches!(reader.sync, Sync::Greeted)) {
-            self.greet(id, effects);
+    /// To those who came before the engine had the content, also if they were `answered` without it.
+    pub(super) fn greet_newcomers(&self, answered: &BTreeSet<ReaderId>, effects: &mut Vec<Effect>) {
+        for (&id, reader) in &self.readers {
+            if matches!(reader.sync, Sync::Greeted) || answered.contains(&id) {
+                self.greet(id, effects);
+            }
         }
     }
 
@@ -101,15 +104,26 @@ impl<P> Core<P> {
         let Ok(theirs) = StateVector::decode(state_vector) else {
             return self.end(id, ErrorCode::InvalidPayload, effects);
         };
-        let Phase::Live(live) = &mut self.phase else { return };
-        // What the asker has beyond us does not matter here, and need not be remembered.
-        let ours = live.replica.clocks();
-        let have: StateVector = theirs.iter().map(|(client, clock)| (client, clock.min(ours.clock(client)))).collect();
-        let Ok(parts) = live.state_parts(&have, true) else { return self.broken(now, effects) };
-        if let Some(reader) = self.readers.get_mut(&id) {
-            reader.sync = Sync::Whole;
+        match &self.phase {
+            Phase::Building(_) => self.answer_early(id, &theirs, effects),
+            _ => {
+                let Some(ours) = self.clocks() else { return };
+                // What the asker has beyond us does not matter here, and need not be remembered.
+                let common = |(client, clock): (u64, u32)| (client, clock.min(ours.clock(client)));
+                let have: StateVector = theirs.iter().map(common).collect();
+                self.serve(now, Whom::Asker(id), have, effects);
+            }
         }
-        effects.push(Effect::State { reader: id, have, answer: true, parts });
+    }
+
+    /// Answers a newcomer with what is stored, while the engine still reads it.
+    fn answer_early(&mut self, id: ReaderId, have: &StateVector, effects: &mut Vec<Effect>) {
+        let Phase::Building(building) = &mut self.phase else { return };
+        let Some(parts) = building.states.find(have, true) else { return };
+        let Some(reader) = self.readers.get_mut(&id) else { return };
+        reader.sync = Sync::Whole;
+        building.answered.insert(id);
+        effects.push(Effect::State { reader: id, have: have.clone(), answer: true, parts });
     }
 
     fn presence(&mut self, now: Now, id: ReaderId, entries: &[Entry], effects: &mut Vec<Effect>) {
@@ -162,18 +176,21 @@ impl<P> Core<P> {
     /// Makes lagging readers whole that have read everything. One whose own edits are not durable yet waits for them:
     /// clients take any frame that brings their own content back for "saved".
     pub(super) fn catch_up(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let Phase::Live(live) = &mut self.phase else { return };
+        if !matches!(self.phase, Phase::Live(_)) {
+            return;
+        }
         let (later, due) = self.catch_ups.iter().partition(|reader| self.saving.awaits(**reader));
         self.catch_ups = later;
         let due: BTreeSet<ReaderId> = due;
         for id in due {
-            let Some(reader) = self.readers.get_mut(&id) else { continue };
-            let Sync::Lagging { since, answer } = &mut reader.sync else { continue };
-            let (have, answer) = (std::mem::take(since), *answer);
-            let Ok(parts) = live.state_parts(&have, answer) else { return self.broken(now, effects) };
-            reader.sync = Sync::Whole;
-            effects.push(Effect::State { reader: id, have, answer, parts });
-            effects.push(Effect::Count(Event::CaughtUp));
+            let Some(reader) = self.readers.get(&id) else { continue };
+            let Sync::Lagging { since, answer } = &reader.sync else { continue };
+            let (have, answer) = (since.clone(), *answer);
+            if matches!(self.phase, Phase::Live(_)) {
+                self.serve(now, Whom::Laggard { reader: id, answer }, have, effects);
+            } else {
+                self.catch_ups.insert(id); // Another one's state is being encoded: after it.
+            }
         }
     }
 }

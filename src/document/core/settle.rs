@@ -30,10 +30,7 @@ use super::Size;
 use super::Sync;
 use super::merge::EMPTY_UPDATE;
 use super::merge::Source;
-
-/// Updates merged into one frame at a time: merging is linear in what it merges, so small chunks cost nothing extra,
-/// and a reader can show the first while the second is on its way.
-const MERGE_MAX: usize = 64;
+use super::merge::TOGETHER_MAX;
 
 impl<P> Core<P> {
     /// Nothing in it was new. Whether what it repeats is durable is another question, and this answers that one.
@@ -81,11 +78,20 @@ impl<P> Core<P> {
     /// What was merged since the last flush, to everybody but its writers: they have it, and hear of it when it is durable.
     pub(super) fn send_batch(&mut self, effects: &mut Vec<Effect>) {
         let applied = std::mem::take(&mut self.batch.applied);
-        let Some(clocks) = self.clocks().filter(|_| !applied.is_empty()) else { return };
+        let together = std::mem::take(&mut self.batch.together);
+        let Some(clocks) = self.clocks().filter(|_| !applied.is_empty()).cloned() else { return };
+        let clocks = &clocks;
         let writers: BTreeSet<ReaderId> = applied.iter().filter_map(|update| update.from).collect();
         let writers: Vec<ReaderId> = writers.into_iter().collect();
-        for update in frames(applied.iter().map(|update| &update.update), clocks) {
-            effects.push(Effect::Broadcast { update, except: writers.clone() });
+        let mut next = 0;
+        for (run, bytes) in together.into_iter().chain(std::iter::once((applied.len()..applied.len(), Bytes::new()))) {
+            let alone = &applied[next..run.start];
+            let frames = frames(alone.iter().map(|update| &update.update), clocks);
+            let merged = (!bytes.is_empty()).then_some(bytes);
+            for update in frames.into_iter().chain(merged) {
+                effects.push(Effect::Broadcast { update, except: writers.clone() });
+            }
+            next = run.end;
         }
         for &writer in &writers {
             let others = applied.iter().filter(|update| update.from != Some(writer)).map(|update| &update.update);
@@ -134,7 +140,7 @@ fn frames<'a>(updates: impl Iterator<Item = &'a Bytes>, clocks: &StateVector) ->
     let mut chunk: Vec<Bytes> = Vec::new();
     let mut bytes = 0;
     for update in updates {
-        if chunk.len() == MERGE_MAX || bytes + update.len() > PART_BYTES {
+        if chunk.len() == TOGETHER_MAX || bytes + update.len() > PART_BYTES {
             close_frame(&mut chunk, &mut frames);
             bytes = 0;
         }

@@ -4,31 +4,31 @@
 //! a moment (older clients redial at once) and closed with its code.
 
 mod connection;
+mod upgrade;
 
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
-use axum::extract::State;
-use axum::extract::WebSocketUpgrade;
 use axum::http::HeaderMap;
+use axum::http::Request;
 use axum::http::Uri;
-use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
 use axum::response::Response;
 use axum::routing::get;
+use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
 use syncline_protocol::channel::Access;
 use syncline_protocol::session::Grant;
 use syncline_protocol::session::SessionSettings;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::auth::Auth;
 use crate::auth::Identity;
@@ -50,10 +50,6 @@ use crate::outbox::OutboxLimits;
 
 use connection::Connection;
 
-/// Read buffer of one socket. The library's default of 128 KiB would cost 2 GB for 15 000 connections.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
-/// Bytes collected before they are written without waiting for the flush.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// What a refused socket may still send; nobody listens.
 const REFUSED_MESSAGE_BYTES: usize = 64 * 1024;
 /// Frame header, message type and length around the largest update.
@@ -111,9 +107,46 @@ pub struct SocketLimits {
 /// A silent document is made to speak this often: clients give up after 30 s without a message.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// The WebSocket routes.
-pub fn routes<S: Clone + Send + Sync + 'static>(sockets: Arc<Sockets>) -> Router<S> {
-    Router::new().route("/sync/{*doc}", get(sync)).with_state(sockets)
+/// The prefix of addresses that are for WebSockets.
+const PREFIX: &str = "/sync/";
+
+/// What requests that do not ask for a WebSocket get at its address. Those that do never come to the router: see
+/// [`is_asked_for`].
+pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new().route("/sync/{*doc}", get(async || upgrade::NotAnUpgrade))
+}
+
+/// Whether a request asks for a WebSocket where there are some.
+pub fn is_asked_for<B>(request: &Request<B>) -> bool {
+    request.uri().path().starts_with(PREFIX) && upgrade::is_complete(request)
+}
+
+/// Says yes to a request that [`is_asked_for`]: the response, and what the connection becomes when it was sent.
+pub async fn promise<B>(sockets: Arc<Sockets>, peer: IpAddr, request: &Request<B>) -> (Response, Promised) {
+    let (uri, headers) = (request.uri(), request.headers());
+    let admission = sockets.admit(peer, uri, headers).await;
+    let counted = sockets.tasks.token();
+    (upgrade::accept(headers), Promised { sockets, admission, counted })
+}
+
+/// A WebSocket that its client was promised.
+pub struct Promised {
+    sockets: Arc<Sockets>,
+    admission: Admission,
+    /// So that draining waits for it.
+    counted: TaskTrackerToken,
+}
+
+impl Promised {
+    /// Runs until the socket is closed, by either side. `early` is what came on the heels of the request.
+    pub fn begin(self, stream: TcpStream, early: Bytes) -> impl Future<Output = ()> {
+        let counted = self.counted;
+        let (connection, beginning) = Connection::open(self.sockets, self.admission, stream, early);
+        async move {
+            connection.run(beginning).await;
+            drop(counted);
+        }
+    }
 }
 
 /// What was found out about somebody who wants in.
@@ -122,40 +155,6 @@ struct Admission {
     verdict: Result<Grant, ErrorCode>,
     member: Option<Member>,
     guard: Option<ConnectionGuard>,
-}
-
-async fn sync(
-    State(sockets): State<Arc<Sockets>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    uri: Uri,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    let admission = sockets.admit(peer.ip(), &uri, &headers).await;
-    let message_bytes = match admission.verdict {
-        Ok(_) => sockets.limits.message_bytes_max + FRAME_OVERHEAD_BYTES,
-        Err(_) => REFUSED_MESSAGE_BYTES,
-    };
-    let upgrade = upgrade
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        // The outbox is what bounds memory; this only has to admit the largest frame.
-        .max_write_buffer_size(usize::MAX)
-        .max_message_size(message_bytes)
-        .max_frame_size(message_bytes);
-    select_protocol(upgrade, &headers).on_upgrade(move |socket| async move {
-        let _counted = sockets.tasks.token();
-        Connection::open(sockets, admission).run(socket).await;
-    })
-}
-
-/// A browser fails the handshake unless the server takes one of the sub-protocols that it offers.
-fn select_protocol(upgrade: WebSocketUpgrade, headers: &HeaderMap) -> WebSocketUpgrade {
-    let offered = headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|offered| offered.to_str().ok());
-    match offered.and_then(|offered| offered.split(',').next()) {
-        Some(first) => upgrade.protocols([first.trim().to_owned()]),
-        None => upgrade,
-    }
 }
 
 impl Sockets {
@@ -216,6 +215,11 @@ impl Sockets {
         SessionSettings { keep_alive: KEEP_ALIVE, grace: self.limits.grace, hold }
     }
 
+    /// Bytes of one message. Nobody listens to what a refused client says.
+    fn message_bytes_max(&self, refused: bool) -> usize {
+        if refused { REFUSED_MESSAGE_BYTES } else { self.limits.message_bytes_max + FRAME_OVERHEAD_BYTES }
+    }
+
     fn update_bucket(&self) -> Option<TokenBucket> {
         self.limits.updates.map(|(rate, burst)| TokenBucket::new(rate, burst))
     }
@@ -249,7 +253,7 @@ fn member_of(identity: &Identity) -> Member {
 
 /// The document that an address names: everything after `/sync/`, percent-decoded once.
 fn document_of(uri: &Uri) -> Option<DocName> {
-    let raw = uri.path().strip_prefix("/sync/")?;
+    let raw = uri.path().strip_prefix(PREFIX)?;
     let name = percent_decode_str(raw).decode_utf8().ok()?;
     DocName::parse(&name).ok()
 }
@@ -257,6 +261,16 @@ fn document_of(uri: &Uri) -> Option<DocName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn future_size<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_at_rest_is_small() {
+        let running = future_size(Promised::begin);
+        assert!(running <= 1536, "{running}");
+    }
 
     #[test]
     fn a_document_is_named_by_its_address() {

@@ -1,0 +1,84 @@
+//! What a document hears, and how it answers: the two ends of its inbox.
+
+use std::sync::Arc;
+
+use syncline_protocol::channel::Access;
+use syncline_protocol::channel::ChannelId;
+use syncline_protocol::channel::DocumentMessage;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::oneshot;
+
+use crate::outbox::Outbox;
+
+use super::request::Answer;
+use super::request::Member;
+use super::request::ReaderId;
+use super::request::Refusal;
+use super::request::Request;
+
+/// What arrives in a document's inbox.
+#[derive(Debug)]
+pub enum Mail {
+    /// A channel joins.
+    Join {
+        /// Its number.
+        reader: ReaderId,
+        /// What it may do.
+        access: Access,
+        /// Who it is.
+        member: Option<Member>,
+        /// Where it hears.
+        port: Port,
+    },
+    /// A channel's rights changed.
+    Rights {
+        /// Which.
+        reader: ReaderId,
+        /// To what.
+        access: Access,
+    },
+    /// A channel leaves.
+    Leave {
+        /// Which.
+        reader: ReaderId,
+    },
+    /// A channel says something.
+    Messages {
+        /// Which.
+        reader: ReaderId,
+        /// What, in order.
+        messages: std::vec::IntoIter<DocumentMessage>,
+        /// Counts their bytes against the inbox bounds until all were handled.
+        room: Option<Room>,
+    },
+    /// A channel that lost something has read everything.
+    Drained {
+        /// Which.
+        reader: ReaderId,
+    },
+    /// Somebody asks something.
+    Ask {
+        /// What.
+        request: Request,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+}
+
+/// The share that messages have of the bounds on what waits to be handled. Dropping it gives the share back.
+#[derive(Debug)]
+pub struct Room {
+    /// Of the document's inbox.
+    pub own: OwnedSemaphorePermit,
+    /// Of all inboxes together.
+    pub common: OwnedSemaphorePermit,
+}
+
+/// How a document reaches one of its channels.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// The connection's outbox.
+    pub outbox: Arc<Outbox>,
+    /// The channel on that connection.
+    pub channel: ChannelId,
+}
