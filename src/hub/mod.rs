@@ -330,6 +330,7 @@ fn room_of(message: &DocumentMessage) -> usize {
     match message {
         DocumentMessage::Update(update) | DocumentMessage::SyncStep2(update) => update.len(),
         DocumentMessage::SyncStep1(state_vector) => state_vector.len(),
+        DocumentMessage::Stateless(text) => text.len(),
         DocumentMessage::Awareness(_) | DocumentMessage::QueryAwareness => 0,
     }
 }

@@ -97,6 +97,8 @@ impl<P> Core<P> {
                     effects.push(Effect::Awareness { reader, entries });
                 }
             }
+            // No dialect that is served yet has it.
+            DocumentMessage::Stateless(_) => {}
         }
     }
 
