@@ -16,8 +16,9 @@
 //!   again for whatever it was refused. [`HocuspocusSettings::auth_within`] closes it from our side, whether nobody ever said
 //!   who he is or everybody has left. As `AUTH_EXPIRED` (4501), where the reference server says 4408: a client may come back
 //!   from this, and what begins with 44 is only for what does not pass.
-//! - It goes on sending presence and changes at an address where it was refused. They are ignored there until the next token,
-//!   which is always followed by a full synchronisation; or they would open a channel that waits for a token, for ever.
+//! - It goes on sending presence and changes at an address where it was refused, and 2.x takes its presence back after it
+//!   left. All that is ignored there until the next token, which is always followed by a full synchronisation; or it would
+//!   open a channel that waits for a token, again and again.
 //! - It sends the first synchronisation without waiting for the answer to its token, so frames are held until then. Breaking
 //!   the bounds of that closes the socket as "reset" (4205), from which every version comes back.
 //! - A token that comes late, on a channel that ended meanwhile, is not followed by a synchronisation. Such a client believes
@@ -56,7 +57,6 @@ use crate::limits::HELD_BYTES_PER_SOCKET_MAX;
 use crate::limits::WAITING_CHANNELS_MAX;
 use table::Line;
 use table::Place;
-use table::Remains;
 use table::Table;
 
 mod table;
@@ -172,19 +172,18 @@ impl Hocuspocus {
     fn run_out(&mut self, id: ChannelId, code: ErrorCode, out: &mut Vec<Output>) {
         match self.table.line(id).map(|line| line.channel.phase()) {
             Some(Phase::Waiting { held, .. }) if held.has_begun() => self.refuse(id, ErrorCode::AuthFailed, out),
-            Some(Phase::Waiting { .. }) => drop(self.table.remove(id, Remains::Nothing)),
+            Some(Phase::Waiting { .. }) => drop(self.table.remove(id)),
             _ => self.end(id, code, out),
         }
     }
 
     fn keep_alive(&self, now: Moment, last_sent: Moment, out: &mut Vec<Output>) {
-        let due = keep_alive_at(self.settings.keep_alive, last_sent).is_some_and(|due| due <= now);
-        let open = self.table.open_ids().next().and_then(|id| self.table.line(id));
-        match open {
-            Some(_) if due && self.pings => out.push(Output::Send(hocuspocus::PING.clone())),
-            Some(line) if due => out.push(Output::Send(hocuspocus::keep_alive(&line.address))),
-            _ => {}
+        if keep_alive_at(self.settings.keep_alive, last_sent).is_none_or(|due| due > now) {
+            return;
         }
+        let Some(line) = self.table.open_ids().next().and_then(|id| self.table.line(id)) else { return };
+        let frame = if self.pings { hocuspocus::PING.clone() } else { hocuspocus::keep_alive(&line.address) };
+        out.push(Output::Send(frame));
     }
 
     // ---- what the client says ----------------------------------------------------------------------------------------
@@ -198,8 +197,8 @@ impl Hocuspocus {
         };
         match (self.table.place(addressed.address()), addressed.kind()) {
             (Some(Place::Live(id)), _) => self.hear_on(id, addressed, out),
-            (Some(Place::Ended), Kind::Close) => self.table.forget(addressed.address()),
             (Some(Place::Ended), Kind::Auth) => self.admit(now, addressed, out),
+            (Some(Place::Ended), Kind::SyncStep1) if self.settings.anonymous => self.admit(now, addressed, out),
             (Some(Place::Ended), _) | (None, Kind::Close | Kind::Unknown) => {}
             (None, _) => self.admit(now, addressed, out),
         }
@@ -276,7 +275,7 @@ impl Hocuspocus {
     }
 
     fn leave(&mut self, id: ChannelId, out: &mut Vec<Output>) {
-        let line = self.table.remove(id, Remains::Nothing);
+        let line = self.table.remove(id);
         if line.is_some_and(|line| line.channel.access().is_some()) {
             out.push(Output::Detach { channel: id });
         }
@@ -367,7 +366,7 @@ impl Hocuspocus {
 
     /// Takes a channel away from its client, for good.
     fn evict(&mut self, id: ChannelId, code: ErrorCode, out: &mut Vec<Output>) {
-        let Some(line) = self.table.remove(id, Remains::Memory) else { return };
+        let Some(line) = self.table.remove(id) else { return };
         let Line { channel, address, provider } = *line;
         if channel.access().is_some() {
             out.push(Output::Detach { channel: id });
@@ -380,7 +379,7 @@ impl Hocuspocus {
 
     /// Does not let a channel in. Its address is free for another try.
     fn refuse(&mut self, id: ChannelId, code: ErrorCode, out: &mut Vec<Output>) {
-        if let Some(line) = self.table.remove(id, Remains::Memory) {
+        if let Some(line) = self.table.remove(id) {
             self.deny(line.address.as_str().as_bytes(), code, out);
         }
     }

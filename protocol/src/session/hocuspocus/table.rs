@@ -26,18 +26,8 @@ pub(super) struct Line {
 pub(super) enum Place {
     /// A channel.
     Live(ChannelId),
-    /// The memory of one that was refused or ended. Providers go on sending after that; only a token, or their leaving, means
-    /// something then.
+    /// The memory of one that is over.
     Ended,
-}
-
-/// What remains of a channel at its address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Remains {
-    /// The memory that it ended.
-    Memory,
-    /// Nothing.
-    Nothing,
 }
 
 #[derive(Debug, Clone)]
@@ -60,7 +50,7 @@ struct Tally {
 }
 
 impl Table {
-    /// Remembers at most `ended_max` addresses of channels that ended. Full: all are forgotten. What is still sent to them
+    /// Remembers at most `ended_max` addresses of channels that are over. Full: all are forgotten. What is still sent to them
     /// opens channels that wait for a token, and those are bounded themselves.
     pub(super) fn new(ended_max: usize) -> Self {
         Self {
@@ -145,18 +135,16 @@ impl Table {
         Some(result)
     }
 
-    /// Takes a channel out.
-    pub(super) fn remove(&mut self, id: ChannelId, remains: Remains) -> Option<Box<Line>> {
+    /// Takes a channel out. What remains at its address is the memory of it.
+    pub(super) fn remove(&mut self, id: ChannelId) -> Option<Box<Line>> {
         let line = self.lines.remove(&id)?;
         self.strike(&line);
         self.places.remove(&line.address);
-        if remains == Remains::Memory {
-            self.remember(line.address.clone());
-        }
+        self.remember(line.address.clone());
         Some(line)
     }
 
-    /// Remembers that whoever is at this address was told to stay away.
+    /// Remembers that whoever is at this address has no channel any more.
     pub(super) fn remember(&mut self, address: Address) {
         if self.ended >= self.ended_max {
             self.places.retain(|_, place| *place != Place::Ended);
@@ -164,14 +152,6 @@ impl Table {
         }
         if self.places.insert(address, Place::Ended).is_none() {
             self.ended += 1;
-        }
-    }
-
-    /// Forgets that a channel ended at this address.
-    pub(super) fn forget(&mut self, address: &[u8]) {
-        if self.place(address) == Some(Place::Ended) {
-            self.places.remove(address);
-            self.ended -= 1;
         }
     }
 

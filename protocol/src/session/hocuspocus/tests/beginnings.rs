@@ -142,6 +142,9 @@ fn where_everybody_may_enter_the_first_step_is_enough() {
     let mut expected = let_in(A, "d", UNSAID, Access::Write);
     expected.push(heard(A, STEP_1));
     assert_eq!(desk.verdict(A, for_good(Access::Write)), expected);
+    desk.leave("d");
+    assert_eq!(desk.say("d", &update(1)), []);
+    assert_eq!(desk.say("d", &STEP_1), [asked(B, "d", "")], "another provider without a token");
 }
 
 #[test]

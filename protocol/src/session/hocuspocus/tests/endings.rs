@@ -94,15 +94,15 @@ fn who_leaves_while_its_token_is_looked_at_is_not_let_in() {
 }
 
 #[test]
-fn who_was_refused_and_leaves_is_forgotten() {
-    let mut desk = Desk::new(SETTINGS);
-    desk.show("d", "bad", V4);
-    desk.verdict(A, Err(ErrorCode::AuthFailed));
-    assert_eq!(desk.leave("d"), []);
-    assert_eq!(desk.say("d", &text("early")), []);
-    desk.show("d", "good", V4);
-    let said = desk.verdict(B, for_good(Access::Write));
-    assert_eq!(said.last(), Some(&heard(B, text("early"))), "what comes after leaving belongs to the next");
+fn last_words_after_leaving_open_nothing() {
+    let raws: Vec<_> = (0..200).map(|number| format!("doc {number}")).collect();
+    let raws: Vec<_> = raws.iter().map(String::as_str).collect();
+    let mut desk = desk_with(&raws, UNSAID);
+    for (channel, raw) in (0..).map(ChannelId).zip(&raws) {
+        assert_eq!(desk.leave(raw), [Output::Detach { channel }]);
+        assert_eq!(desk.say(raw, &DocumentMessage::Awareness(vec![])), []);
+    }
+    desk.open("doc 7", ChannelId(200), UNSAID, for_good(Access::Write));
 }
 
 // ---- time --------------------------------------------------------------------------------------------------------------
@@ -143,6 +143,7 @@ fn a_channel_without_a_token_goes_alone_where_others_are_open() {
     desk.say("waiting", &STEP_1);
     let all: Vec<_> = desk.pass(60).into_iter().filter(|out| *out != Output::Send(hocuspocus::PING.clone())).collect();
     assert_eq!(all, [denied("waiting", ErrorCode::AuthFailed)], "who meant to synchronise is told");
+    assert_eq!(desk.say("quiet", &text("again")), []);
     assert_eq!(desk.show("quiet", "late", V4), [asked(ChannelId(3), "quiet", "late")]);
     assert_eq!(desk.verdict(ChannelId(3), for_good(Access::Write)).len(), 2, "nothing is held of it");
 }

@@ -71,7 +71,7 @@ fn event() -> impl Strategy<Value = Event> {
 /// What a shell would know of its session, and what it may rely on.
 #[derive(Default)]
 struct Shell {
-    /// Channels whose token is being looked at, with whether they were open when it was.
+    /// Channels whose token is being looked at.
     asked: BTreeSet<ChannelId>,
     attached: BTreeMap<ChannelId, Access>,
     /// Channels that were attached once.
