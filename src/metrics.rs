@@ -117,6 +117,7 @@ metrics! {
     compactions: Counter, "syncline_compactions_total", Count, "Logs of documents that were folded into a snapshot.";
     outbox_bytes: Gauge, "syncline_outbox_bytes", Bytes, "Bytes that wait for clients.";
     lagging: Counter, "syncline_lagging_total", Count, "Times that a reader was too slow and began to lag.";
+    stateless_missed: Counter, "syncline_stateless_missed_total", Count, "Messages between clients that did not fit a slow reader's outbox.";
     lag_resyncs: Counter, "syncline_lag_resyncs_total", Count, "Slow readers that were caught up by one diff.";
     keep_alives: Counter, "syncline_keep_alives_total", Count, "Messages sent only so that a client does not give up.";
     store_commit_batch: Histogram, "syncline_store_commit_batch_records", Count, "Records in one append of a document.";

@@ -69,6 +69,16 @@ pub const fn header_len(length: usize) -> usize {
     }
 }
 
+/// Length in bytes of the header of a frame that [`write_header`] began.
+#[must_use]
+pub fn header_len_of(frame: &[u8]) -> usize {
+    match frame.get(1) {
+        Some(127) => 10,
+        Some(126) => 4,
+        _ => 2,
+    }
+}
+
 /// Writes the header of a whole, unmasked frame.
 pub fn write_header(out: &mut BytesMut, opcode: Opcode, length: usize) {
     out.put_u8(FINAL | opcode as u8);

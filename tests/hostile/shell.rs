@@ -20,6 +20,7 @@ use syncline::document::core::Ticket;
 use syncline::document::job::Job;
 use syncline::document::replica::Deleted;
 use syncline::document::request::Answer;
+use syncline::document::request::Receipt;
 use syncline::document::request::Refusal;
 use syncline::document::request::Request;
 use syncline::name::DocName;
@@ -127,7 +128,7 @@ impl Shell {
         self.bring_back();
         let reader = ReaderId(self.number());
         self.readers.insert(reader);
-        self.handle(Input::Join { reader, access, member: None, port: () });
+        self.handle(Input::Join { reader, access, receipt: Receipt::Echo, member: None, port: () });
         reader
     }
 

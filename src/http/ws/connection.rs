@@ -41,6 +41,8 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::Sleep;
 
+use crate::document::port::Language;
+use crate::document::port::Port;
 use crate::document::request::Member;
 use crate::document::request::Refusal;
 use crate::hub::Membership;
@@ -269,7 +271,8 @@ impl Connection {
     async fn join(&self, channel: ChannelId, access: Access) -> Result<(), Refusal> {
         let doc = self.doc.as_ref().expect("a session attaches only after it was admitted to a document");
         let (member, outbox) = (self.member.clone(), self.outbox.clone());
-        let membership = self.sockets.hub.join(doc, access, member, outbox, channel).await?;
+        let port = Port { outbox, channel, language: Language::YWebsocket };
+        let membership = self.sockets.hub.join(doc, access, member, port).await?;
         self.lock_channels().insert(channel, Arc::new(membership));
         Ok(())
     }
