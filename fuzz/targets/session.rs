@@ -56,6 +56,7 @@ impl Shell {
             match output {
                 Output::Attach { .. } => self.attached = true,
                 Output::Document { .. } => assert!(self.attached, "a message without a document"),
+                Output::Authenticate { .. } => panic!("nobody is asked here"),
                 Output::Send(_) => self.last_sent = self.now,
                 Output::Detach { .. } => assert!(std::mem::take(&mut self.attached), "detached twice"),
                 Output::Close { .. } => {

@@ -2,15 +2,25 @@
 //!
 //! A [`Channel`] knows no dialect. It says *that* it must end and why; its session says so in the client's language.
 
-use std::time::Duration;
+use std::fmt;
 
 use bytes::Bytes;
 
-use crate::ErrorCode;
 use crate::Moment;
 use crate::awareness::Entry;
+pub use held::Held;
+pub use held::Sort;
+pub use life::Channel;
+pub use life::Due;
+pub use life::Judgement;
+pub use life::Opened;
+pub use life::Phase;
+pub use life::Terms;
 
-/// A connection's own number for one of its documents. The `y-websocket` dialect has exactly one, number 0.
+mod held;
+mod life;
+
+/// A connection's own number for one of its documents, used once. The `y-websocket` dialect has exactly one, number 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub u32);
 
@@ -36,9 +46,11 @@ pub enum DocumentMessage {
     Awareness(Vec<Entry>),
     /// "Who is here?" Answered with every known presence.
     QueryAwareness,
+    /// An application's own text (UTF-8), for everybody else in the document. Kept nowhere, acknowledged never.
+    Stateless(Bytes),
 }
 
-/// What a document tells a client; each dialect has its own encoding of it.
+/// What a document tells a client of any dialect. What only one dialect can say has a function there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerMessage {
     /// Our encoded state vector; without it a client's offline edits would never arrive.
@@ -60,97 +72,26 @@ pub struct Grant {
     pub expires_at: Option<Moment>,
 }
 
-/// Where a channel stands in its life. It only ever moves down this list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Not let in; kept waiting so that a client which redials at once is slowed down.
-    Refused {
-        /// Why.
-        code: ErrorCode,
-        /// When it has waited long enough.
-        until: Moment,
-    },
-    /// Let in; its document knows it.
-    Open(Grant),
-    /// Over. Nothing follows.
-    Closed,
-}
+/// A client's proof of who it is. Shown to whoever checks it, and to nobody else.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Token(String);
 
-/// One document on one connection.
-#[derive(Debug, Clone)]
-pub struct Channel {
-    id: ChannelId,
-    grace: Duration,
-    phase: Phase,
-}
-
-impl Channel {
-    /// Opens as the verdict says. A grant that ran out longer than `grace` ago is none; whoever is refused waits for `hold`.
+impl Token {
+    /// The token as it came; empty when the client has none.
     #[must_use]
-    pub fn new(id: ChannelId, now: Moment, verdict: Result<Grant, ErrorCode>, grace: Duration, hold: Duration) -> Self {
-        let phase = match verdict.and_then(|grant| valid(grant, grace, now)) {
-            Ok(grant) => Phase::Open(grant),
-            Err(code) => Phase::Refused { code, until: now.after(hold) },
-        };
-        Self { id, grace, phase }
+    pub fn new(text: String) -> Self {
+        Self(text)
     }
 
-    /// Its number on this connection.
+    /// What is to be checked. Not to be logged.
     #[must_use]
-    pub fn id(&self) -> ChannelId {
-        self.id
-    }
-
-    /// Where it stands.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    /// When it must end unless something changes.
-    #[must_use]
-    pub fn ends_at(&self) -> Option<Moment> {
-        match self.phase {
-            Phase::Refused { until, .. } => Some(until),
-            Phase::Open(grant) => grant.expires_at.map(|expires_at| expires_at.after(self.grace)),
-            Phase::Closed => None,
-        }
-    }
-
-    /// Why it must end now, if it must.
-    #[must_use]
-    pub fn overdue(&self, now: Moment) -> Option<ErrorCode> {
-        self.ends_at().filter(|&end| end <= now)?;
-        match self.phase {
-            Phase::Refused { code, .. } => Some(code),
-            Phase::Open(_) => Some(ErrorCode::AuthExpired),
-            Phase::Closed => None,
-        }
-    }
-
-    /// Takes a new grant in place of the old one: the new access, where it differs. Only an open channel has anything to
-    /// renew.
-    ///
-    /// # Errors
-    /// Why the channel must end instead: the grant ran out, or it takes the right to write away. A client cannot be told
-    /// the latter; it would go on writing and diverge without noticing.
-    pub fn renew(&mut self, now: Moment, grant: Grant) -> Result<Option<Access>, ErrorCode> {
-        let Phase::Open(old) = self.phase else { return Ok(None) };
-        let grant = valid(grant, self.grace, now)?;
-        if grant.access < old.access {
-            return Err(ErrorCode::Forbidden);
-        }
-        self.phase = Phase::Open(grant);
-        Ok((grant.access != old.access).then_some(grant.access))
-    }
-
-    /// Ends it; gives the phase that this ended.
-    pub fn close(&mut self) -> Phase {
-        std::mem::replace(&mut self.phase, Phase::Closed)
+    pub fn secret(&self) -> &str {
+        &self.0
     }
 }
 
-fn valid(grant: Grant, grace: Duration, now: Moment) -> Result<Grant, ErrorCode> {
-    let over = grant.expires_at.is_some_and(|expires_at| expires_at.after(grace) <= now);
-    if over { Err(ErrorCode::AuthExpired) } else { Ok(grant) }
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "Token(none)" } else { "Token(…)" })
+    }
 }

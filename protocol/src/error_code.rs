@@ -80,4 +80,10 @@ impl ErrorCode {
     pub fn close_code_or_internal(self) -> u16 {
         self.close_code().unwrap_or(1011)
     }
+
+    /// Whether coming back does not help until something changes: its close code is of the first band.
+    #[must_use]
+    pub fn is_permanent(self) -> bool {
+        matches!(self.close_code_or_internal(), 4400..=4499)
+    }
 }

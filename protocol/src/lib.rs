@@ -16,7 +16,8 @@
 //! | [`update`] | the bounded reader of Yjs updates |
 //! | [`channel`] | one document on one connection: what is said on it, how far its rights reach |
 //! | [`message`] | the messages that all dialects share |
-//! | [`y_websocket`] | frames of the `y-websocket` dialect |
+//! | [`y_websocket`] | frames of the `y-websocket` dialect: one document per socket |
+//! | [`hocuspocus`] | frames of the `@hocuspocus/provider` dialect: many documents on one socket, each frame addressed |
 //! | [`session`] | one connection: what may happen next, and what must |
 //!
 //! Modules in dependency order (a module imports only what stands above it):
@@ -36,6 +37,7 @@ pub mod channel;
 pub mod message;
 // dialects
 pub mod y_websocket;
+pub mod hocuspocus;
 // decisions
 pub mod session;
 

@@ -16,3 +16,19 @@ pub const ANY_DEPTH_MAX: usize = 32;
 pub const PART_BYTES: usize = 256 * 1024;
 /// Messages that one frame from a client may carry; today's clients send exactly one.
 pub const MESSAGES_PER_FRAME_MAX: usize = 64;
+/// An address in front of a frame that is answered at all; a longer one cannot be a document's name and a session.
+pub const ADDRESS_BYTES_MAX: usize = 1024;
+/// The document's part of an address: the longest name there is.
+pub const ADDRESS_NAME_BYTES_MAX: usize = 255;
+/// The session's part of an address: clients choose about a dozen letters.
+pub const ADDRESS_SESSION_BYTES_MAX: usize = 64;
+/// A token: one that names a hundred documents needs 4 KiB.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Frames of one channel that are held until it is let in: clients send three, and what is typed meanwhile.
+pub const HELD_FRAMES_MAX: usize = 1000;
+/// Bytes of those frames.
+pub const HELD_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Bytes that are held on one connection, over all its channels.
+pub const HELD_BYTES_PER_SOCKET_MAX: usize = 16 * 1024 * 1024;
+/// Channels of one connection on which something was said, but not yet by whom.
+pub const WAITING_CHANNELS_MAX: usize = 100;

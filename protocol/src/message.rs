@@ -1,4 +1,4 @@
-//! The messages that both dialects share, without the envelope each puts around them.
+//! The messages that all dialects share, without the envelope each puts around them.
 //!
 //! ```text
 //!   00 00 <state vector>   "this is what I have"        01 <entries>   presence
@@ -28,6 +28,8 @@ pub const AWARENESS: u8 = 1;
 pub const AUTH: u8 = 2;
 /// Message type of "who is here?"; nothing follows.
 pub const QUERY_AWARENESS: u8 = 3;
+/// Message type of an application's own text. `y-websocket` has none, and ignores it as unknown.
+pub const STATELESS: u8 = 5;
 
 const STEP_1: u8 = 0;
 const STEP_2: u8 = 1;
@@ -99,6 +101,7 @@ pub fn write_client(out: &mut BytesMut, message: &DocumentMessage) {
         DocumentMessage::Update(update) => write(out, &[SYNC, UPDATE], update),
         DocumentMessage::Awareness(entries) => write(out, &[AWARENESS], &awareness::encode(entries.iter())),
         DocumentMessage::QueryAwareness => out.put_u8(QUERY_AWARENESS),
+        DocumentMessage::Stateless(text) => write(out, &[STATELESS], text),
     }
 }
 

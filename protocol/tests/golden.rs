@@ -64,7 +64,9 @@ fn every_recorded_frame_is_written_as_it_was() {
             Message::Document(DocumentMessage::Awareness(entries)) => {
                 y_websocket::encode(&ServerMessage::Awareness(awareness::encode(entries.iter())))
             }
-            Message::Document(message @ DocumentMessage::QueryAwareness) => y_websocket::encode_client(&message),
+            Message::Document(message @ (DocumentMessage::QueryAwareness | DocumentMessage::Stateless(_))) => {
+                y_websocket::encode_client(&message)
+            }
             Message::Denied(reason) => y_websocket::permission_denied(&reason),
             Message::Unknown(kind) => panic!("{}: unknown type {kind}", frame.title),
         };
@@ -106,6 +108,7 @@ fn kind(message: &Message) -> &'static str {
         Message::Document(DocumentMessage::Update(_)) => "update",
         Message::Document(DocumentMessage::Awareness(_)) => "awareness",
         Message::Document(DocumentMessage::QueryAwareness) => "query",
+        Message::Document(DocumentMessage::Stateless(_)) => "stateless",
         Message::Denied(_) => "denied",
         Message::Unknown(_) => "unknown",
     }

@@ -8,8 +8,11 @@ use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::ChannelId;
 use syncline_protocol::channel::ServerMessage;
 use syncline_protocol::hocuspocus;
+use syncline_protocol::hocuspocus::Address;
 use syncline_protocol::web_socket;
 use syncline_protocol::web_socket::Opcode;
+use syncline_protocol::wire::var_uint_len;
+use syncline_protocol::wire::write_var_bytes;
 use syncline_protocol::y_websocket;
 
 use crate::outbox::Frame;
@@ -25,8 +28,8 @@ pub enum Language {
     YWebsocket,
     /// Many documents on a socket: each frame begins with an address.
     Hocuspocus {
-        /// The address of the channel, as it begins a frame (a varString).
-        address: Bytes,
+        /// The address of the channel.
+        address: Address,
     },
 }
 
@@ -48,7 +51,7 @@ pub struct Encoded {
     frame: Bytes,
     message: Bytes,
     /// The head that was made last, and for which address: most channels of a document have the same.
-    head: Option<(Bytes, Bytes)>,
+    head: Option<(Address, Bytes)>,
 }
 
 impl Encoded {
@@ -67,7 +70,7 @@ impl Encoded {
         }
     }
 
-    fn head_for(&mut self, address: &Bytes) -> Bytes {
+    fn head_for(&mut self, address: &Address) -> Bytes {
         match &self.head {
             Some((made_for, head)) if made_for == address => head.clone(),
             _ => {
@@ -129,7 +132,8 @@ impl Port {
     /// Queues `count` statuses, for a channel whose client counts. Answers how many did not fit.
     #[must_use]
     pub fn push_statuses(&self, saved: bool, count: u32) -> u32 {
-        let Some(frame) = self.own_frame(&ServerMessage::SyncStatus(saved)) else { return 0 };
+        let Language::Hocuspocus { address } = &self.language else { return 0 };
+        let frame = hocuspocus::sync_status_frame(address, saved);
         let pushed = (0..count).take_while(|_| self.outbox.push(self.channel, frame.clone())).count();
         count - u32::try_from(pushed).unwrap_or(count)
     }
@@ -137,8 +141,8 @@ impl Port {
     /// Queues what another client says to everybody, where the language has that. `false`: it does not fit, and is lost.
     #[must_use]
     pub fn push_stateless(&self, payload: &Bytes) -> bool {
-        let frame = self.own_frame(&ServerMessage::Stateless(payload.clone()));
-        frame.is_none_or(|frame| self.outbox.push(self.channel, frame))
+        let Language::Hocuspocus { address } = &self.language else { return true };
+        self.outbox.push(self.channel, hocuspocus::stateless_frame(address, payload))
     }
 
     /// Says that something the client said counts for nothing; the channel goes on.
@@ -148,27 +152,20 @@ impl Port {
             self.outbox.push_control(web_socket::frame(Opcode::Binary, &denied));
         }
     }
-
-    /// A frame that only languages with addresses have.
-    fn own_frame(&self, message: &ServerMessage) -> Option<Bytes> {
-        match &self.language {
-            Language::YWebsocket => None,
-            Language::Hocuspocus { address } => Some(hocuspocus::frame(address, message)),
-        }
-    }
 }
 
 /// The two pieces of a frame with an address: its own, and what it shares with the frame of the `y-websocket` dialect.
-fn addressed(address: &Bytes, frame: &Bytes) -> [Bytes; 2] {
+fn addressed(address: &Address, frame: &Bytes) -> [Bytes; 2] {
     let message = frame.slice(web_socket::header_len_of(frame)..);
     [head(address, message.len()), message]
 }
 
 /// The header of a frame, and its address.
-fn head(address: &Bytes, message: usize) -> Bytes {
-    let length = address.len() + message;
-    let mut out = BytesMut::with_capacity(web_socket::header_len(length) + address.len());
+fn head(address: &Address, message: usize) -> Bytes {
+    let address = address.as_str().as_bytes();
+    let length = var_uint_len(address.len() as u64) + address.len() + message;
+    let mut out = BytesMut::with_capacity(web_socket::header_len(length) + length - message);
     web_socket::write_header(&mut out, Opcode::Binary, length);
-    out.extend_from_slice(address);
+    write_var_bytes(&mut out, address);
     out.freeze()
 }

@@ -189,6 +189,8 @@ impl Server {
                     self.leave(membership);
                 }
                 Output::Close { code, reason } => end.outbox.close(Closing { code: *code, reason }),
+                // The dialect that is spoken here brought its verdict along.
+                Output::Authenticate { .. } => {}
             }
             busy = true;
             if let Some(end) = &mut connection.end {

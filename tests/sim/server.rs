@@ -16,6 +16,7 @@ use syncline::document::core::Input;
 use syncline::document::core::Lost;
 use syncline::document::core::ReaderId;
 use syncline::document::core::Ticket;
+use syncline::document::port::Encoded;
 use syncline::document::port::Port;
 use syncline::document::request::Answer;
 use syncline::document::request::Member;
@@ -27,9 +28,6 @@ use syncline::outbox::OutboxLimits;
 use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::channel::ServerMessage;
-use syncline_protocol::web_socket;
-use syncline_protocol::web_socket::Opcode;
-use syncline_protocol::y_websocket;
 
 use crate::calls::Call;
 use crate::calls::Work;

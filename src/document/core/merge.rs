@@ -247,8 +247,9 @@ impl<P> Core<P> {
             return;
         }
         reader.asked_at = Some(now.moment);
-        reader.questions.ask(Question::Rest);
-        effects.push(Effect::Step1 { reader: writer, state_vector: live.replica.clocks().encode() });
+        if reader.questions.ask(Question::Rest) {
+            effects.push(Effect::Step1 { reader: writer, state_vector: live.replica.clocks().encode() });
+        }
     }
 
     pub(super) fn ask_after_pause(&mut self, now: Now, effects: &mut Vec<Effect>) {

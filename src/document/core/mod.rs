@@ -320,7 +320,9 @@ impl<P> Core<P> {
             Some(DocumentMessage::SyncStep2(update) | DocumentMessage::Update(update)) => {
                 *update != merge::EMPTY_UPDATE
             }
-            Some(DocumentMessage::Awareness(_) | DocumentMessage::QueryAwareness | DocumentMessage::Stateless(_)) => false,
+            Some(DocumentMessage::Awareness(_) | DocumentMessage::QueryAwareness | DocumentMessage::Stateless(_)) => {
+                false
+            }
             None => true,
         }
     }

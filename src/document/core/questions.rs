@@ -1,8 +1,9 @@
 //! Our questions to one channel (step 1) that it has not answered yet (step 2), and what each answer is worth.
 //!
-//! A client that counts what is unsaved counts one for its whole state when it sends its own step 1, and one for every
-//! update after that. So an answer is worth one if it brings the whole state; as much as was dropped if it brings that
-//! again; and nothing if the client does not wait for it.
+//! A client that counts what is unsaved begins anew at one whenever it sends a step 1, counts one for every update after
+//! that, and expects to be asked in return. So the answer to that question is worth one, the answer to a question of our
+//! own as much as was dropped, and what was owed from before a step 1 is owed no more. (`@hocuspocus/provider` 2 to 4; one
+//! status too many, and the older ones take an unsaved edit for saved.)
 
 use std::collections::VecDeque;
 
@@ -17,8 +18,6 @@ const OPEN_MAX: usize = 16;
 pub(super) enum Question {
     /// The client begins, and counts on being asked.
     Whole,
-    /// It was asked already: its content had to be loaded again.
-    Again,
     /// Updates that were dropped before they could be merged.
     Rest,
 }
@@ -30,15 +29,11 @@ pub(super) struct Questions {
     open: VecDeque<Question>,
     /// Updates that were dropped, and that the client still waits to hear of.
     dropped: u32,
-    /// Whether it has been asked for its whole state.
-    greeted: bool,
-    /// Whether it has begun.
-    begun: bool,
 }
 
 impl Questions {
     pub(super) fn new(receipt: Receipt) -> Self {
-        Self { receipt, open: VecDeque::new(), dropped: 0, greeted: false, begun: false }
+        Self { receipt, open: VecDeque::new(), dropped: 0 }
     }
 
     /// Whether its client counts.
@@ -54,17 +49,16 @@ impl Questions {
         }
     }
 
-    /// Notes a question that is being asked.
-    pub(super) fn ask(&mut self, question: Question) {
-        if self.counts() && self.open.len() < OPEN_MAX {
+    /// Notes a question. Answers whether it is to be asked.
+    pub(super) fn ask(&mut self, question: Question) -> bool {
+        if !self.counts() {
+            return true; // It does not matter which question an answer answers.
+        }
+        let room = self.open.len() < OPEN_MAX;
+        if room {
             self.open.push_back(question);
         }
-    }
-
-    /// The same for the question that greets a channel.
-    pub(super) fn greet(&mut self) {
-        let question = if std::mem::replace(&mut self.greeted, true) { Question::Again } else { Question::Whole };
-        self.ask(question);
+        room
     }
 
     /// What an answer is worth that has come now.
@@ -73,7 +67,6 @@ impl Questions {
             (Receipt::Echo, _) => Owed::Echo,
             (Receipt::Status, Some(Question::Whole) | None) => Owed::Status(1),
             (Receipt::Status, Some(Question::Rest)) => Owed::Status(std::mem::take(&mut self.dropped)),
-            (Receipt::Status, Some(Question::Again)) => Owed::Status(0),
         }
     }
 
@@ -84,12 +77,9 @@ impl Questions {
         }
     }
 
-    /// The client says its own step 1. Answers whether it is to be asked in return: one that begins anew has forgotten what
-    /// it counted, and counts on being asked again.
-    pub(super) fn begins(&mut self) -> bool {
+    /// The client begins anew.
+    pub(super) fn forgive(&mut self) {
         self.dropped = 0;
-        let anew = std::mem::replace(&mut self.begun, true);
-        anew && self.counts() && self.open.len() < OPEN_MAX
     }
 }
 
@@ -100,33 +90,33 @@ mod tests {
     #[test]
     fn an_answer_is_worth_what_the_client_waits_for() {
         let mut questions = Questions::new(Receipt::Status);
-        questions.greet();
-        assert!(!questions.begins(), "it was asked when it came");
+        assert!(questions.ask(Question::Whole));
         assert_eq!(questions.answered(), Owed::Status(1));
         assert_eq!(questions.worth(), Owed::Status(1));
 
         questions.dropped(Owed::Status(1));
         questions.dropped(Owed::Status(1));
-        questions.ask(Question::Rest);
-        questions.ask(Question::Rest);
+        assert!(questions.ask(Question::Rest) && questions.ask(Question::Rest));
         assert_eq!(questions.answered(), Owed::Status(2));
         assert_eq!(questions.answered(), Owed::Status(0));
-
-        questions.greet();
-        assert_eq!(questions.answered(), Owed::Status(0), "it does not count a second greeting");
         assert_eq!(questions.answered(), Owed::Status(1), "nobody asked: it is answered all the same");
     }
 
     #[test]
-    fn a_client_that_begins_anew_is_asked_again_within_bounds() {
+    fn a_client_that_begins_anew_is_owed_nothing_from_before() {
         let mut questions = Questions::new(Receipt::Status);
-        questions.begins();
         questions.dropped(Owed::Status(5));
-        for _ in 0..OPEN_MAX {
-            assert!(questions.begins());
-            questions.ask(Question::Whole);
-        }
-        assert!(!questions.begins(), "enough is asked already");
-        assert_eq!(questions.dropped, 0);
+        assert!(questions.ask(Question::Rest));
+        questions.forgive();
+        assert_eq!(questions.answered(), Owed::Status(0));
+    }
+
+    #[test]
+    fn a_client_that_never_answers_is_not_asked_for_ever() {
+        let mut questions = Questions::new(Receipt::Status);
+        assert!((0..OPEN_MAX).all(|_| questions.ask(Question::Whole)));
+        assert!(!questions.ask(Question::Whole));
+        let mut echoed = Questions::new(Receipt::Echo);
+        assert!((0..2 * OPEN_MAX).all(|_| echoed.ask(Question::Whole)), "nothing is kept for it");
     }
 }

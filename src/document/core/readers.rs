@@ -41,11 +41,11 @@ impl<P> Core<P> {
         }
     }
 
-    fn greet(&mut self, id: ReaderId, effects: &mut Vec<Effect>) {
+    /// Asks for what we lack, and says who is here. A client that counts is asked when it asks.
+    fn greet(&self, id: ReaderId, effects: &mut Vec<Effect>) {
         let (Some(_), Some(clocks)) = (self.replica(), self.clocks()) else { return };
-        effects.push(Effect::Step1 { reader: id, state_vector: clocks.encode() });
-        if let Some(reader) = self.readers.get_mut(&id) {
-            reader.questions.greet();
+        if self.readers.get(&id).is_some_and(|reader| !reader.questions.counts()) {
+            effects.push(Effect::Step1 { reader: id, state_vector: clocks.encode() });
         }
         if let Some(entries) = self.awareness.encode_all() {
             effects.push(Effect::Awareness { reader: id, entries });
@@ -53,13 +53,11 @@ impl<P> Core<P> {
     }
 
     /// To those who came before the engine had the content, also if they were `answered` without it.
-    pub(super) fn greet_newcomers(&mut self, answered: &BTreeSet<ReaderId>, effects: &mut Vec<Effect>) {
-        let new = |(id, reader): &(&ReaderId, &Box<Reader<P>>)| {
-            matches!(reader.sync, Sync::Greeted) || answered.contains(id)
-        };
-        let new: Vec<ReaderId> = self.readers.iter().filter(new).map(|(&id, _)| id).collect();
-        for id in new {
-            self.greet(id, effects);
+    pub(super) fn greet_newcomers(&self, answered: &BTreeSet<ReaderId>, effects: &mut Vec<Effect>) {
+        for (&id, reader) in &self.readers {
+            if matches!(reader.sync, Sync::Greeted) || answered.contains(&id) {
+                self.greet(id, effects);
+            }
         }
     }
 
@@ -106,31 +104,23 @@ impl<P> Core<P> {
                     effects.push(Effect::Awareness { reader, entries });
                 }
             }
-            DocumentMessage::Stateless(payload) => {
-                if known.access == Access::Write {
-                    effects.push(Effect::Stateless { from: Some(reader), payload });
-                } else {
-                    effects.push(Effect::Count(Event::StatelessRefused));
-                }
+            DocumentMessage::Stateless(payload) if known.access == Access::Write => {
+                effects.push(Effect::Stateless { from: Some(reader), payload });
             }
+            DocumentMessage::Stateless(_) => effects.push(Effect::Count(Event::StatelessRefused)),
         }
     }
 
-    /// A client says what it has. One that counts has forgotten what it was owed, and will be owed its answer to our step 1.
+    /// A client that counts begins anew: it has forgotten what it was owed, and expects to be asked in return.
     fn begin(&mut self, id: ReaderId, effects: &mut Vec<Effect>) {
         let Some(reader) = self.readers.get_mut(&id).filter(|reader| reader.questions.counts()) else { return };
         reader.owed = 0;
-        let anew = reader.questions.begins();
+        reader.questions.forgive();
+        let asks = reader.questions.ask(Question::Whole);
         self.saving.forgive(id);
         self.waiting.forgive(id);
-        if !anew {
-            return;
-        }
-        if let Some(clocks) = self.clocks() {
+        if let Some(clocks) = self.clocks().filter(|_| asks) {
             effects.push(Effect::Step1 { reader: id, state_vector: clocks.encode() });
-            if let Some(reader) = self.readers.get_mut(&id) {
-                reader.questions.ask(Question::Whole);
-            }
         }
     }
 

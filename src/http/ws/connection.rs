@@ -234,7 +234,7 @@ impl Connection {
         let mut outputs = outputs.drain(..).peekable();
         while let Some(output) = outputs.next() {
             match output {
-                Output::Attach { channel, access } => Box::pin(self.attach(channel, access)).await,
+                Output::Attach { channel, access, peer: _ } => Box::pin(self.attach(channel, access)).await,
                 Output::Document { channel, message } => {
                     let mut messages = vec![message];
                     while let Some(Output::Document { message, .. }) =
@@ -252,6 +252,8 @@ impl Connection {
                 }
                 Output::Detach { channel } => drop(self.lock_channels().remove(&channel)),
                 Output::Close { code, reason } => self.outbox.close(Closing { code, reason }),
+                // The dialect that is spoken here brought its verdict along.
+                Output::Authenticate { .. } => {}
             }
         }
     }

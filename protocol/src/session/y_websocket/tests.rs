@@ -1,9 +1,14 @@
 //! Every phase against every input, and laws over random lists of inputs.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::channel::Access;
+use crate::channel::DocumentMessage;
 use crate::message::DecodeError;
+use crate::session::Session;
 
 const SETTINGS: SessionSettings = SessionSettings {
     keep_alive: Duration::from_secs(20),
@@ -35,7 +40,7 @@ fn handle(session: &mut Session, now: Moment, input: Input) -> Vec<Output> {
 }
 
 fn attach(access: Access) -> Output {
-    Output::Attach { channel: ONLY, access }
+    Output::Attach { channel: ONLY, access, peer: None }
 }
 
 fn closed(code: ErrorCode) -> Output {
@@ -92,6 +97,7 @@ fn inputs() -> Vec<Input> {
             Input::Renewed { channel, grant: Grant { access: Access::Read, expires_at: later } },
             Input::Renewed { channel, grant: Grant { access: Access::Write, expires_at: later } },
             Input::Renewed { channel, grant: Grant { access: Access::Write, expires_at: Some(Moment(0)) } },
+            Input::Verdict { channel, verdict: Err(ErrorCode::AuthFailed) },
             Input::Revoked { channel, code: ErrorCode::Forbidden },
             Input::Ended { channel, code: ErrorCode::NotFound },
         ]);
@@ -108,7 +114,8 @@ fn expected(row: Row, input: &Input) -> Vec<Output> {
         Row::Reading | Row::Writing | Row::RunOut => {}
     }
     match input {
-        Input::Revoked { channel: STRANGER, .. }
+        Input::Verdict { .. }
+        | Input::Revoked { channel: STRANGER, .. }
         | Input::Ended { channel: STRANGER, .. }
         | Input::Renewed { channel: STRANGER, .. } => vec![],
         Input::Revoked { code, .. } | Input::Ended { code, .. } => ended(*code),
@@ -238,6 +245,7 @@ proptest! {
                 Output::Document { .. } => prop_assert!(attached),
                 Output::Detach { .. } => prop_assert!(std::mem::take(&mut attached)),
                 Output::Close { .. } => prop_assert!(!attached && at + 1 == out.len()),
+                Output::Authenticate { .. } => prop_assert!(false, "nobody is asked here"),
                 Output::Send(_) => {}
             }
         }
