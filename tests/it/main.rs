@@ -16,4 +16,5 @@ mod poison;
 mod server;
 mod slow_reader;
 mod store_damage;
+mod store_room;
 mod support;
