@@ -125,6 +125,15 @@ metrics! {
     store_failures: Counter, "syncline_store_failures_total", Count, "Calls to the store that failed.";
     auth_refusals: Counter, "syncline_auth_refusals_total", Count,
         "Connections and requests refused for their token or rights.";
+    callback_requests: Counter, "syncline_auth_callback_requests_total", Count,
+        "Times that the application was asked for somebody's rights.";
+    callback_failures: Counter, "syncline_auth_callback_failures_total", Count,
+        "Of those, and of those that waited in vain for their turn: without a usable answer in time.";
+    callback_seconds: Histogram, "syncline_auth_callback_seconds", Seconds,
+        "Time until the application answered.";
+    revocations: Counter, "syncline_revocations_total", Count, "Revocations that were asked for.";
+    revocations_forgotten: Counter, "syncline_revocations_forgotten_total", Count,
+        "Revoked tokens and users that had to make room for others while they were still in force.";
     rate_limit_refusals: Counter, "syncline_rate_limit_refusals_total", Count,
         "Connections and requests refused for coming too often.";
     held_refusals: Gauge, "syncline_held_refusals", Count, "Refused connections that are held before they are closed.";
@@ -218,6 +227,7 @@ mod tests {
         metrics.update_apply.record(0.0);
         metrics.update_commit.record(0.0);
         metrics.update_deliver.record(0.0);
+        metrics.callback_seconds.record(0.0);
         let text = handle.render();
         for name in NAMES.iter().chain(&[CONNECTIONS, ERRORS]) {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} in {text}");

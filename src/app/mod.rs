@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
 use crate::auth::KeyError;
+use crate::auth::RevokedList;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::Limit;
@@ -145,7 +146,9 @@ impl Server {
         let clock = Clock::start();
         let (metrics, prometheus) = Metrics::install();
         let (store, guards) = open_store(&config).await?;
-        Self::start_with(config, clock, metrics, prometheus, store, guards).await
+        // Behind the lock of the directory, which came with the store.
+        let revoked = open_revoked(&config).await?;
+        Self::start_with(config, clock, metrics, prometheus, store, guards, revoked).await
     }
 
     /// As [`Self::start`], with a store of the caller's.
@@ -154,7 +157,8 @@ impl Server {
     /// As [`Self::start`].
     pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Self, ServeError> {
         let (metrics, prometheus) = Metrics::install();
-        Self::start_with(config, Clock::start(), metrics, prometheus, store, Guards::nowhere()).await
+        let revoked = RevokedList::nowhere();
+        Self::start_with(config, Clock::start(), metrics, prometheus, store, Guards::nowhere(), revoked).await
     }
 
     async fn start_with(
@@ -164,10 +168,12 @@ impl Server {
         prometheus: PrometheusHandle,
         store: Arc<dyn Store>,
         guards: Guards,
+        revoked: RevokedList,
     ) -> Result<Self, ServeError> {
         let (draining, stop_listening) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, connections) = (TaskTracker::new(), TaskTracker::new());
-        let auth = Arc::new(Auth::new(&config.auth, config.dev, clock)?);
+        let auth = Auth::new(&config.auth, config.dev, clock)?.with_metrics(&metrics);
+        let auth = Arc::new(auth.with_revoked(revoked));
         // A failure was logged, and is no reason not to start: clients are told to come back, and the keys are asked for again.
         let _ = auth.refresh().await;
         let outboxes = Budget::new(unlimited(config.limits.outbox_total_bytes));
@@ -269,6 +275,15 @@ async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Guards), ServeEr
         #[allow(unreachable_patterns, reason = "the configuration names engines before this build has them")]
         other => Err(ServeError::Unsupported(format!("this build has no store for {other:?}"))),
     }
+}
+
+/// Reads what was revoked. Where nothing survives the process, nobody needs to be kept out for longer.
+async fn open_revoked(config: &Config) -> Result<RevokedList, ServeError> {
+    if config.store.url == StoreUrl::Memory {
+        return Ok(RevokedList::nowhere());
+    }
+    let path = config.data_dir.join("revoked.jsonl");
+    Ok(tokio::task::spawn_blocking(move || RevokedList::open(&path)).await.map_err(io::Error::other)??)
 }
 
 struct Edge<'a> {

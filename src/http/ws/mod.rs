@@ -192,16 +192,25 @@ impl Sockets {
             tracing::debug!(event = "connection_refused", code = error.code.word(), reason = %error.message);
             error.code
         })?;
-        let access = match self.auth.access(&identity, doc.as_str()) {
-            Level::None => return Err(ErrorCode::Forbidden),
-            Level::Read => Access::Read,
-            Level::Write | Level::Admin => Access::Write,
-        };
+        let access = self.access(&identity, doc).await?;
         let user = (!self.auth.is_dev()).then_some(identity.sub.as_ref());
         let guard = self.connections.try_enter(user)?;
         let expires_at = identity.expires_at_ms.map(|at| self.moment_of(at));
         let member = Some(member_of(&identity));
         Ok(Admission { doc: None, verdict: Ok(Grant { access, expires_at }), member, guard: Some(guard) })
+    }
+
+    /// What somebody may do with a document right now.
+    async fn access(&self, identity: &Identity, doc: &DocName) -> Result<Access, ErrorCode> {
+        let level = self.auth.authorize(identity, doc.as_str()).await.map_err(|error| {
+            tracing::debug!(event = "connection_refused", code = error.code.word(), reason = %error.message);
+            error.code
+        })?;
+        match level {
+            Level::None => Err(ErrorCode::Forbidden),
+            Level::Read => Ok(Access::Read),
+            Level::Write | Level::Admin => Ok(Access::Write),
+        }
     }
 
     /// A wall-clock time on the monotonic clock: later changes of the wall clock neither prolong nor cut a session.
