@@ -27,17 +27,20 @@ const BATCH_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16
 pub enum Transport {
     /// `/sync/{doc}`.
     YWebsocket,
+    /// `/collab`.
+    Hocuspocus,
 }
 
 impl Transport {
     /// Every transport.
-    pub const ALL: [Self; 1] = [Self::YWebsocket];
+    pub const ALL: [Self; 2] = [Self::YWebsocket, Self::Hocuspocus];
 
     /// Its label.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::YWebsocket => "y_websocket",
+            Self::Hocuspocus => "hocuspocus",
         }
     }
 }

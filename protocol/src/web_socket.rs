@@ -191,6 +191,16 @@ impl Decoder {
         Self { message_bytes_max, state: START, fragments: None }
     }
 
+    /// Bytes of a message that has not ended yet.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        let partial = match &self.state {
+            State::Payload(partial) => partial.payload.capacity(),
+            State::Header { .. } | State::Closed => 0,
+        };
+        partial + self.fragments.as_ref().map_or(0, |fragments| fragments.bytes.capacity())
+    }
+
     /// Takes the next bytes of the connection, in pieces of any size, and adds the messages that end in them. The bytes
     /// are unmasked in place.
     ///

@@ -204,6 +204,7 @@ impl Server {
             limits: socket_limits(&config),
             outboxes,
             held: AtomicUsize::new(0),
+            unproved_bytes: AtomicUsize::new(0),
             drain: draining.clone(),
             tasks: connections.clone(),
         });
@@ -381,6 +382,7 @@ fn socket_limits(config: &Config) -> SocketLimits {
         updates,
         grace: config.auth.grace,
         hold_refused: config.auth.hold_refused,
+        unproved_bytes_max: UNPROVED_BYTES_MAX,
         held_max: limits.held_refusals,
         drain_stagger: config.drain.stagger,
     }

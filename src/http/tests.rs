@@ -63,11 +63,13 @@ fn state() -> AppState {
             updates: None,
             grace: Duration::ZERO,
             hold_refused: Duration::ZERO,
+            unproved_bytes_max: 1 << 20,
             held_max: 0,
             drain_stagger: Duration::ZERO,
         },
         outboxes,
         held: AtomicUsize::new(0),
+        unproved_bytes: AtomicUsize::new(0),
         drain: draining.clone(),
         tasks: TaskTracker::new(),
     };
