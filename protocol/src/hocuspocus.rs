@@ -174,7 +174,11 @@ impl Addressed {
         let message = &self.frame[self.message_at..];
         let Ok((kind, length)) = read_var_uint(message) else { return Kind::Other };
         match u8::try_from(kind) {
-            Ok(message::AUTH) => Kind::Auth,
+            Ok(message::AUTH) => match message.get(length) {
+                Some(&TOKEN) => Kind::Auth,
+                Some(_) => Kind::Unknown,
+                None => Kind::Other,
+            },
             Ok(CLOSE) => Kind::Close,
             Ok(message::SYNC) => match message.get(length) {
                 Some(0) => Kind::SyncStep1,
