@@ -63,6 +63,8 @@ const INBOX_DOC_BYTES: usize = 32 << 20;
 const COMPACT_BYTES: usize = 1 << 20;
 /// Snapshots built at the same time: each costs a core and a few copies of its document.
 const COMPACTIONS_MAX: usize = 1;
+/// Bytes that clients may have sent, all together, before any of them has proved who they are.
+const UNPROVED_BYTES_MAX: usize = 128 << 20;
 /// Addresses and users remembered for failed connects.
 const FAILED_CONNECT_KEYS_MAX: usize = 100_000;
 /// Longer than this no flush takes on a working disk.

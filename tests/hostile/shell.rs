@@ -353,6 +353,8 @@ impl Shell {
                 assert!(!parts.is_empty(), "a state in no parts");
                 self.push_to_living(reader, Lost::State { have, answer });
             }
+            Effect::Status { reader, .. } => assert!(!self.ended.contains(&reader), "an answer after the end"),
+            Effect::Stateless { .. } => {}
             Effect::Deny { reader, .. } => assert!(!self.ended.contains(&reader), "a no after the end"),
             Effect::Step1 { reader, .. } => assert!(!self.ended.contains(&reader), "a question after the end"),
             Effect::Awareness { reader, .. } => self.push_to_living(reader, Lost::Awareness),
@@ -418,6 +420,7 @@ impl Shell {
             Event::OutOfOrder => self.counts.out_of_order += 1,
             Event::Poisoned => self.counts.poisoned += 1,
             Event::WaitingDropped | Event::Lagging | Event::CaughtUp | Event::AppendFailed => {}
+            Event::StatelessRefused => {}
         }
     }
 

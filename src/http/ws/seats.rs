@@ -10,14 +10,12 @@ use syncline_protocol::channel::ChannelId;
 
 use crate::auth::watch::Watched;
 use crate::hub::Membership;
-use crate::name::DocName;
 
 use super::admission::Entrant;
 
 /// A channel that has joined its document. Dropping it leaves.
 pub(super) struct Seat {
     pub(super) membership: Membership,
-    pub(super) doc: DocName,
     holder: Mutex<Arc<Entrant>>,
     /// `None` where there are no users.
     watched: Option<Watched>,
@@ -25,7 +23,7 @@ pub(super) struct Seat {
 
 impl Seat {
     pub(super) fn new(membership: Membership, holder: Arc<Entrant>, watched: Option<Watched>) -> Self {
-        Self { membership, doc: holder.doc.clone(), holder: Mutex::new(holder), watched }
+        Self { membership, holder: Mutex::new(holder), watched }
     }
 
     /// Whose rights are to be looked up again, and when their token runs out.
