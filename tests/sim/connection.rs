@@ -253,6 +253,7 @@ impl Server {
                 self.do_outputs(connection);
                 moved = true;
             }
+            Next::Recheck(_) => {} // Nobody revokes anything here.
             Next::Caught(_) => {
                 if let Some((actor, reader)) = end.membership {
                     self.send(actor, Mail::Drained { reader });
