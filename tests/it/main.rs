@@ -15,6 +15,7 @@ mod memory;
 mod poison;
 mod server;
 mod slow_reader;
+mod store_commits;
 mod store_damage;
 mod store_room;
 mod support;
