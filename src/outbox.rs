@@ -117,8 +117,10 @@ struct Inner {
     unreported: Written,
     /// Channels that lost something and want to hear when the socket is empty.
     behind: Vec<ChannelId>,
-    /// Channels that their documents ended; the session is to be told.
+    /// Channels that their documents, or a revocation, ended; the session is to be told.
     ended: Vec<(ChannelId, ErrorCode)>,
+    /// Channels whose rights are to be looked up again.
+    recheck: Vec<ChannelId>,
     closing: Option<Closing>,
 }
 
@@ -166,8 +168,10 @@ pub enum Next {
     Blocked,
     /// Something is queued: [`Outbox::flush`].
     Flush,
-    /// These channels were ended by their documents.
+    /// These channels were ended by their documents, or by a revocation.
     Ended(Vec<(ChannelId, ErrorCode)>),
+    /// The rights of these channels are to be looked up again.
+    Recheck(Vec<ChannelId>),
     /// Everything was written; these channels wait for a catch-up.
     Caught(Vec<ChannelId>),
     /// Close the socket; nothing more will come.
@@ -264,9 +268,23 @@ impl Outbox {
         self.lock().die(&self.budget);
     }
 
-    /// Says that a channel ended, and why. Bounded by the number of channels: each ends once.
+    /// Says that a channel ended, and why. Bounded by the number of channels: of each, the first word stays.
     pub fn end(&self, channel: ChannelId, code: ErrorCode) {
-        self.lock().ended.push((channel, code));
+        let mut inner = self.lock();
+        if inner.wire.is_some() && !inner.ended.iter().any(|(ended, _)| *ended == channel) {
+            inner.ended.push((channel, code));
+        }
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// Says that the rights of a channel are to be looked up again. Each waits once, however often this is said.
+    pub fn recheck(&self, channel: ChannelId) {
+        let mut inner = self.lock();
+        if inner.wire.is_some() && !inner.recheck.contains(&channel) {
+            inner.recheck.push(channel);
+        }
+        drop(inner);
         self.wake.notify_one();
     }
 
@@ -302,6 +320,9 @@ impl Outbox {
         }
         if !inner.ended.is_empty() {
             return Next::Ended(std::mem::take(&mut inner.ended));
+        }
+        if !inner.recheck.is_empty() {
+            return Next::Recheck(std::mem::take(&mut inner.recheck));
         }
         if !inner.queue.is_empty() {
             return if inner.blocked { Next::Blocked } else { Next::Flush };

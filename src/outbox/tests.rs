@@ -238,3 +238,24 @@ async fn the_connection_is_woken_only_when_there_is_something_to_do() {
     outbox.flush(NOW);
     assert!(!woken(), "it is known already");
 }
+
+#[test]
+fn revocations_are_heard_before_anything_else_and_each_channel_waits_once() {
+    let (outbox, pipe) = outbox(100, 10, 1000);
+    assert!(outbox.push(CHANNEL, frame(1, 10)));
+    let _ = outbox.flush(NOW); // The pipe takes nothing: it is blocked now.
+    for _ in 0..1000 {
+        outbox.recheck(CHANNEL);
+        outbox.recheck(ChannelId(1));
+        outbox.end(CHANNEL, ErrorCode::Forbidden);
+        outbox.end(CHANNEL, ErrorCode::AuthFailed);
+    }
+    assert_eq!(outbox.next(), Next::Ended(vec![(CHANNEL, ErrorCode::Forbidden)]));
+    assert_eq!(outbox.next(), Next::Recheck(vec![CHANNEL, ChannelId(1)]));
+    assert_eq!(outbox.next(), Next::Blocked);
+    pipe.make_room(100);
+    outbox.abandon();
+    outbox.recheck(CHANNEL);
+    outbox.end(CHANNEL, ErrorCode::Forbidden);
+    assert_eq!(outbox.next(), Next::Dead, "nobody listens any more");
+}

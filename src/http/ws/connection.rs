@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -25,6 +26,7 @@ use syncline_protocol::channel::Access;
 use syncline_protocol::channel::ChannelId;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::error_code::CLOSE_RESTART;
+use syncline_protocol::session::Grant;
 use syncline_protocol::session::Input;
 use syncline_protocol::session::Output;
 use syncline_protocol::session::Session;
@@ -41,7 +43,8 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::Sleep;
 
-use crate::document::request::Member;
+use crate::auth::watch::Alarm;
+use crate::auth::watch::Watched;
 use crate::document::request::Refusal;
 use crate::hub::Membership;
 use crate::limit::ConnectionGuard;
@@ -55,12 +58,16 @@ use crate::outbox::Outbox;
 
 use super::Admission;
 use super::HeldPlace;
+use super::Pass;
 use super::Sockets;
+use super::member_of;
 
 /// How long a peer may take to answer our close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// Where the timer of a connection stands until it is set. It has to stand somewhere.
 const ALARM_UNSET: Duration = Duration::from_secs(86_400);
+/// The channel of a connection that has only one.
+const ONLY: ChannelId = ChannelId(0);
 /// Bytes read at once, into a buffer of the thread: as many updates as possible per call to the system.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -75,9 +82,10 @@ pub(super) struct Connection {
     session: Mutex<Session>,
     outbox: Arc<Outbox>,
     doc: Option<DocName>,
-    member: Option<Member>,
+    pass: Option<Pass>,
     channels: Mutex<HashMap<ChannelId, Arc<Membership>>>,
     refused: bool,
+    _watched: Option<Watched>,
     _guard: Option<ConnectionGuard>,
     _held: Option<HeldPlace>,
     _open: ConnectionGauge,
@@ -105,18 +113,30 @@ impl Connection {
         let settings = sockets.session_settings(held.is_some());
         let mut opening = Vec::new();
         let now = sockets.clock.now().moment;
-        let session = Session::y_websocket(now, settings, admission.verdict, &mut opening);
+        let (pass, verdict) = match admission.verdict {
+            Ok((pass, access)) => {
+                let grant = Grant { access, expires_at: pass.expires_at };
+                (Some(pass), Ok(grant))
+            }
+            Err(code) => (None, Err(code)),
+        };
+        let session = Session::y_websocket(now, settings, verdict, &mut opening);
         let (reader, writer) = stream.into_split();
         let writer = Arc::new(writer);
         let outbox = Arc::new(Outbox::new(now, sockets.limits.outbox, sockets.outboxes.clone(), writer.clone()));
+        let watched = pass.as_ref().zip(admission.doc.as_ref()).map(|(pass, doc)| {
+            let alarm: Weak<dyn Alarm> = Arc::<Outbox>::downgrade(&outbox);
+            sockets.auth.watch().enter(&pass.identity, doc.as_str(), alarm, ONLY)
+        });
         let connection = Self {
             writer,
             session: Mutex::new(session),
             outbox,
             doc: admission.doc,
-            member: admission.member,
+            pass,
             channels: Mutex::default(),
             refused,
+            _watched: watched,
             _guard: admission.guard,
             _held: held,
             _open: sockets.metrics.connected(Transport::YWebsocket),
@@ -268,8 +288,8 @@ impl Connection {
 
     async fn join(&self, channel: ChannelId, access: Access) -> Result<(), Refusal> {
         let doc = self.doc.as_ref().expect("a session attaches only after it was admitted to a document");
-        let (member, outbox) = (self.member.clone(), self.outbox.clone());
-        let membership = self.sockets.hub.join(doc, access, member, outbox, channel).await?;
+        let member = self.pass.as_ref().map(|pass| member_of(&pass.identity));
+        let membership = self.sockets.hub.join(doc, access, member, self.outbox.clone(), channel).await?;
         self.lock_channels().insert(channel, Arc::new(membership));
         Ok(())
     }
@@ -299,6 +319,7 @@ impl Connection {
                     }
                 }
                 Next::Ended(channels) => Box::pin(self.tell_ended(channels)).await,
+                Next::Recheck(channels) => Box::pin(self.recheck(channels)).await,
                 Next::Caught(channels) => Box::pin(self.tell_drained(channels)).await,
                 Next::Close(closing) => return Box::pin(self.say_goodbye(closing)).await,
                 Next::Dead => return,
@@ -349,9 +370,24 @@ impl Connection {
         self.sockets.metrics.sent(written.frames, written.bytes);
     }
 
-    /// `false` when the socket is dead, or takes nothing for so long.
+    /// `false` when the socket is dead, or takes nothing for so long. Meanwhile it is heard when channels end: a client
+    /// that does not read may write, and must not go on when it was revoked.
     async fn until_writable(&self, patience: Duration) -> bool {
-        let writable = Box::pin(tokio::time::timeout(patience, self.writer.writable())).await;
+        let deadline = tokio::time::Instant::now() + patience;
+        let writable = Box::pin(async {
+            loop {
+                tokio::select! {
+                    writable = tokio::time::timeout_at(deadline, self.writer.writable()) => return writable,
+                    () = self.outbox.wait() => {}
+                }
+                match self.outbox.next() {
+                    Next::Ended(channels) => self.tell_ended(channels).await,
+                    Next::Recheck(channels) => self.recheck(channels).await,
+                    _ => {}
+                }
+            }
+        });
+        let writable = writable.await;
         self.outbox.unblock();
         matches!(writable, Ok(Ok(())))
     }
@@ -360,6 +396,20 @@ impl Connection {
         let mut outputs = Vec::new();
         for (channel, code) in channels {
             self.decide(Input::Ended { channel, code }, &mut outputs);
+        }
+        self.carry_out(&mut outputs).await;
+    }
+
+    /// Looks rights up again. Without an answer the channel ends with a code that lets its client come back.
+    async fn recheck(&self, channels: Vec<ChannelId>) {
+        let (Some(pass), Some(doc)) = (&self.pass, &self.doc) else { return };
+        let mut outputs = Vec::new();
+        for channel in channels {
+            let input = match self.sockets.access(&pass.identity, doc).await {
+                Ok(access) => Input::Renewed { channel, grant: Grant { access, expires_at: pass.expires_at } },
+                Err(code) => Input::Revoked { channel, code },
+            };
+            self.decide(input, &mut outputs);
         }
         self.carry_out(&mut outputs).await;
     }
@@ -381,6 +431,7 @@ impl Connection {
             match self.outbox.next() {
                 Next::Flush => self.flush(),
                 Next::Blocked if self.until_writable(CLOSE_PATIENCE).await => {}
+                Next::Ended(_) | Next::Recheck(_) => {} // They end anyway.
                 _ => return,
             }
         }
@@ -401,6 +452,16 @@ impl Connection {
 
     fn lock_channels(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelId, Arc<Membership>>> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Alarm for Outbox {
+    fn recheck(&self, channel: ChannelId) {
+        Self::recheck(self, channel);
+    }
+
+    fn end(&self, channel: ChannelId, code: ErrorCode) {
+        Self::end(self, channel, code);
     }
 }
 

@@ -23,7 +23,6 @@ use percent_encoding::percent_decode_str;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
 use syncline_protocol::channel::Access;
-use syncline_protocol::session::Grant;
 use syncline_protocol::session::SessionSettings;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -152,9 +151,15 @@ impl Promised {
 /// What was found out about somebody who wants in.
 struct Admission {
     doc: Option<DocName>,
-    verdict: Result<Grant, ErrorCode>,
-    member: Option<Member>,
+    verdict: Result<(Pass, Access), ErrorCode>,
     guard: Option<ConnectionGuard>,
+}
+
+/// Whoever was let in, kept because the rights may be looked up again.
+struct Pass {
+    identity: Identity,
+    /// On the monotonic clock as it was at the handshake: looking again must not move it.
+    expires_at: Option<Moment>,
 }
 
 impl Sockets {
@@ -196,8 +201,7 @@ impl Sockets {
         let user = (!self.auth.is_dev()).then_some(identity.sub.as_ref());
         let guard = self.connections.try_enter(user)?;
         let expires_at = identity.expires_at_ms.map(|at| self.moment_of(at));
-        let member = Some(member_of(&identity));
-        Ok(Admission { doc: None, verdict: Ok(Grant { access, expires_at }), member, guard: Some(guard) })
+        Ok(Admission { doc: None, verdict: Ok((Pass { identity, expires_at }, access)), guard: Some(guard) })
     }
 
     /// What somebody may do with a document right now.
@@ -252,7 +256,7 @@ impl Drop for HeldPlace {
 
 impl Admission {
     fn refused(code: ErrorCode) -> Self {
-        Self { doc: None, verdict: Err(code), member: None, guard: None }
+        Self { doc: None, verdict: Err(code), guard: None }
     }
 }
 
