@@ -253,7 +253,6 @@ impl Server {
                 self.do_outputs(connection);
                 moved = true;
             }
-            Next::Recheck(_) => {} // Nobody revokes anything here.
             Next::Caught(_) => {
                 if let Some((actor, reader)) = end.membership {
                     self.send(actor, Mail::Drained { reader });
@@ -265,6 +264,7 @@ impl Server {
                 self.vanish(connection);
                 moved = true;
             }
+            Next::Recheck(_) => return broken("nobody revokes anything here"),
             Next::Dead => return broken("a socket died of itself"),
             Next::Idle => {}
         }
