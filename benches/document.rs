@@ -13,6 +13,7 @@ use syncline::document::core::Guards;
 use syncline::document::core::Input;
 use syncline::document::core::ReaderId;
 use syncline::document::job::HEAVY_BYTES;
+use syncline::document::request::Receipt;
 use syncline::name::DocName;
 use syncline::store::Loaded;
 use syncline::store::Seq;
@@ -99,7 +100,7 @@ impl Desk {
         desk.finish();
         for reader in 1..=readers {
             let reader = ReaderId(reader);
-            desk.handle(Input::Join { reader, access: Access::Write, member: None, port: () });
+            desk.handle(Input::Join { reader, access: Access::Write, receipt: Receipt::Echo, member: None, port: () });
             desk.say(reader, DocumentMessage::SyncStep1(StateVector::default().encode()));
         }
         desk.finish();

@@ -117,13 +117,17 @@ struct Inner {
     unreported: Written,
     /// Channels that lost something and want to hear when the socket is empty.
     behind: Vec<ChannelId>,
-    /// Channels that their documents ended; the session is to be told.
+    /// Channels that their documents, or a revocation, ended; the session is to be told.
     ended: Vec<(ChannelId, ErrorCode)>,
+    /// Channels whose rights are to be looked up again.
+    recheck: Vec<ChannelId>,
     closing: Option<Closing>,
 }
 
 #[derive(Debug)]
 enum Item {
+    /// What comes before a frame that is shared: never the last in the queue.
+    Head(Bytes),
     Frame(Bytes),
     Control(Bytes),
     /// Shared with other readers, so it does not count against this one.
@@ -131,7 +135,30 @@ enum Item {
         channel: ChannelId,
         parts: Arc<[Bytes]>,
         next: usize,
+        /// Parts that make a frame.
+        per_frame: usize,
     },
+}
+
+/// One frame for one socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What comes first, where that is this socket's own.
+    pub head: Option<Bytes>,
+    /// The rest, which other sockets may share.
+    pub body: Bytes,
+}
+
+impl From<Bytes> for Frame {
+    fn from(body: Bytes) -> Self {
+        Self { head: None, body }
+    }
+}
+
+impl Frame {
+    fn len(&self) -> usize {
+        self.head.as_ref().map_or(0, Bytes::len) + self.body.len()
+    }
 }
 
 /// How a connection ends.
@@ -166,8 +193,10 @@ pub enum Next {
     Blocked,
     /// Something is queued: [`Outbox::flush`].
     Flush,
-    /// These channels were ended by their documents.
+    /// These channels were ended by their documents, or by a revocation.
     Ended(Vec<(ChannelId, ErrorCode)>),
+    /// The rights of these channels are to be looked up again.
+    Recheck(Vec<ChannelId>),
     /// Everything was written; these channels wait for a catch-up.
     Caught(Vec<ChannelId>),
     /// Close the socket; nothing more will come.
@@ -189,25 +218,25 @@ impl Outbox {
     /// Queues a document frame, to be written by the next [`Self::flush`]. `false`: it does not fit, and nothing was
     /// queued; the channel hears of it when the socket has drained.
     #[must_use]
-    pub fn push(&self, channel: ChannelId, frame: Bytes) -> bool {
-        self.lock().push(channel, frame, self)
+    pub fn push(&self, channel: ChannelId, frame: impl Into<Frame>) -> bool {
+        self.lock().push(channel, frame.into(), self)
     }
 
     /// Queues a presence frame, unless the socket is busy: then presence is to be sent whole once it has drained.
     #[must_use]
-    pub fn push_awareness(&self, channel: ChannelId, frame: Bytes) -> bool {
+    pub fn push_awareness(&self, channel: ChannelId, frame: impl Into<Frame>) -> bool {
         let mut inner = self.lock();
         if inner.is_open() && inner.bytes > AWARENESS_BEHIND_BYTES {
             inner.mark_behind(channel);
             return false;
         }
-        inner.push(channel, frame, self)
+        inner.push(channel, frame.into(), self)
     }
 
-    /// Queues a state that other readers share, as frames. `false` when an earlier one of this channel is still on its way:
+    /// Queues a state that other readers share, as frames of `per_frame` parts each. `false` when an earlier one of this channel is still on its way:
     /// one client cannot make us queue states faster than it reads them.
     #[must_use]
-    pub fn push_parts(&self, channel: ChannelId, parts: Arc<[Bytes]>) -> bool {
+    pub fn push_parts(&self, channel: ChannelId, parts: Arc<[Bytes]>, per_frame: usize) -> bool {
         let mut inner = self.lock();
         if !inner.is_open() || parts.is_empty() {
             return true;
@@ -217,7 +246,7 @@ impl Outbox {
             inner.mark_behind(channel);
             return false;
         }
-        inner.queue.push_back(Item::Parts { channel, parts, next: 0 });
+        inner.queue.push_back(Item::Parts { channel, parts, next: 0, per_frame: per_frame.max(1) });
         true
     }
 
@@ -264,9 +293,23 @@ impl Outbox {
         self.lock().die(&self.budget);
     }
 
-    /// Says that a channel ended, and why. Bounded by the number of channels: each ends once.
+    /// Says that a channel ended, and why. Bounded by the number of channels: of each, the first word stays.
     pub fn end(&self, channel: ChannelId, code: ErrorCode) {
-        self.lock().ended.push((channel, code));
+        let mut inner = self.lock();
+        if inner.wire.is_some() && !inner.ended.iter().any(|(ended, _)| *ended == channel) {
+            inner.ended.push((channel, code));
+        }
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// Says that the rights of a channel are to be looked up again. Each waits once, however often this is said.
+    pub fn recheck(&self, channel: ChannelId) {
+        let mut inner = self.lock();
+        if inner.wire.is_some() && !inner.recheck.contains(&channel) {
+            inner.recheck.push(channel);
+        }
+        drop(inner);
         self.wake.notify_one();
     }
 
@@ -303,6 +346,9 @@ impl Outbox {
         if !inner.ended.is_empty() {
             return Next::Ended(std::mem::take(&mut inner.ended));
         }
+        if !inner.recheck.is_empty() {
+            return Next::Recheck(std::mem::take(&mut inner.recheck));
+        }
         if !inner.queue.is_empty() {
             return if inner.blocked { Next::Blocked } else { Next::Flush };
         }
@@ -310,6 +356,11 @@ impl Outbox {
             return Next::Close(closing);
         }
         if inner.behind.is_empty() { Next::Idle } else { Next::Caught(std::mem::take(&mut inner.behind)) }
+    }
+
+    /// Wakes the connection's task: there is something for it elsewhere.
+    pub fn nudge(&self) {
+        self.wake.notify_one();
     }
 
     /// Waits until [`Self::next`] may have something to do.
@@ -335,7 +386,7 @@ impl Inner {
         self.closing.is_none() && self.wire.is_some()
     }
 
-    fn push(&mut self, channel: ChannelId, frame: Bytes, outbox: &Outbox) -> bool {
+    fn push(&mut self, channel: ChannelId, frame: Frame, outbox: &Outbox) -> bool {
         if !self.is_open() {
             return true; // Nobody will read it, and nobody needs to be caught up.
         }
@@ -358,7 +409,8 @@ impl Inner {
         }
         self.bytes += frame.len();
         budget.used.fetch_add(frame.len(), Ordering::Relaxed);
-        self.queue.push_back(Item::Frame(frame));
+        self.queue.extend(frame.head.map(Item::Head));
+        self.queue.push_back(Item::Frame(frame.body));
         true
     }
 
@@ -417,9 +469,9 @@ impl Inner {
                 break;
             }
             left -= length;
-            written.frames += 1;
+            written.frames += u64::from(front.front_ends_frame());
             match front {
-                Item::Frame(frame) => freed += frame.len(),
+                Item::Head(part) | Item::Frame(part) => freed += part.len(),
                 Item::Control(_) => self.control -= 1,
                 Item::Parts { parts, next, .. } if *next + 1 < parts.len() => {
                     *next += 1;
@@ -451,16 +503,25 @@ impl Inner {
 }
 
 impl Item {
-    /// What of it is still to be written, frame by frame.
+    /// What of it is still to be written, piece by piece.
     fn pieces(&self) -> &[Bytes] {
         match self {
-            Self::Frame(frame) | Self::Control(frame) => std::slice::from_ref(frame),
+            Self::Head(piece) | Self::Frame(piece) | Self::Control(piece) => std::slice::from_ref(piece),
             Self::Parts { parts, next, .. } => &parts[*next..],
         }
     }
 
     fn front_len(&self) -> usize {
         self.pieces().first().map_or(0, Bytes::len)
+    }
+
+    /// Whether the piece in front is the last one of a frame.
+    fn front_ends_frame(&self) -> bool {
+        match self {
+            Self::Head(_) => false,
+            Self::Frame(_) | Self::Control(_) => true,
+            Self::Parts { next, per_frame, .. } => (next + 1) % per_frame == 0,
+        }
     }
 }
 

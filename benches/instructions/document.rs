@@ -11,6 +11,7 @@ use syncline::document::core::Guards;
 use syncline::document::core::Input;
 use syncline::document::core::ReaderId;
 use syncline::document::job::HEAVY_BYTES;
+use syncline::document::request::Receipt;
 use syncline::name::DocName;
 use syncline::store::Loaded;
 use syncline::store::Seq;
@@ -140,7 +141,7 @@ impl Desk {
         desk.handle(Input::Loaded(Ok(stored)));
         desk.finish();
         for reader in (1..=readers).map(ReaderId) {
-            desk.handle(Input::Join { reader, access: Access::Write, member: None, port: () });
+            desk.handle(Input::Join { reader, access: Access::Write, receipt: Receipt::Echo, member: None, port: () });
             desk.say(reader, step1());
         }
         desk.finish();

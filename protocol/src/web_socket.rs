@@ -69,6 +69,16 @@ pub const fn header_len(length: usize) -> usize {
     }
 }
 
+/// Length in bytes of the header of a frame that [`write_header`] began.
+#[must_use]
+pub fn header_len_of(frame: &[u8]) -> usize {
+    match frame.get(1) {
+        Some(127) => 10,
+        Some(126) => 4,
+        _ => 2,
+    }
+}
+
 /// Writes the header of a whole, unmasked frame.
 pub fn write_header(out: &mut BytesMut, opcode: Opcode, length: usize) {
     out.put_u8(FINAL | opcode as u8);
@@ -179,6 +189,16 @@ impl Decoder {
     #[must_use]
     pub fn new(message_bytes_max: usize) -> Self {
         Self { message_bytes_max, state: START, fragments: None }
+    }
+
+    /// Bytes of a message that has not ended yet.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        let partial = match &self.state {
+            State::Payload(partial) => partial.payload.capacity(),
+            State::Header { .. } | State::Closed => 0,
+        };
+        partial + self.fragments.as_ref().map_or(0, |fragments| fragments.bytes.capacity())
     }
 
     /// Takes the next bytes of the connection, in pieces of any size, and adds the messages that end in them. The bytes

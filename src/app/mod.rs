@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
 use crate::auth::KeyError;
+use crate::auth::RevokedList;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::Limit;
@@ -62,6 +63,8 @@ const INBOX_DOC_BYTES: usize = 32 << 20;
 const COMPACT_BYTES: usize = 1 << 20;
 /// Snapshots built at the same time: each costs a core and a few copies of its document.
 const COMPACTIONS_MAX: usize = 1;
+/// Bytes that clients may have sent, all together, before any of them has proved who they are.
+const UNPROVED_BYTES_MAX: usize = 128 << 20;
 /// Addresses and users remembered for failed connects.
 const FAILED_CONNECT_KEYS_MAX: usize = 100_000;
 /// Longer than this no flush takes on a working disk.
@@ -144,8 +147,10 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServeError> {
         let clock = Clock::start();
         let (metrics, prometheus) = Metrics::install();
-        let (store, guards) = open_store(&config).await?;
-        Self::start_with(config, clock, metrics, prometheus, store, guards).await
+        let (store, guards) = open_store(&config, &metrics).await?;
+        // Behind the lock of the directory, which came with the store.
+        let revoked = open_revoked(&config).await?;
+        Self::start_with(config, clock, metrics, prometheus, store, guards, revoked).await
     }
 
     /// As [`Self::start`], with a store of the caller's.
@@ -154,7 +159,8 @@ impl Server {
     /// As [`Self::start`].
     pub async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Self, ServeError> {
         let (metrics, prometheus) = Metrics::install();
-        Self::start_with(config, Clock::start(), metrics, prometheus, store, Guards::nowhere()).await
+        let revoked = RevokedList::nowhere();
+        Self::start_with(config, Clock::start(), metrics, prometheus, store, Guards::nowhere(), revoked).await
     }
 
     async fn start_with(
@@ -164,10 +170,12 @@ impl Server {
         prometheus: PrometheusHandle,
         store: Arc<dyn Store>,
         guards: Guards,
+        revoked: RevokedList,
     ) -> Result<Self, ServeError> {
         let (draining, stop_listening) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, connections) = (TaskTracker::new(), TaskTracker::new());
-        let auth = Arc::new(Auth::new(&config.auth, config.dev, clock)?);
+        let auth = Auth::new(&config.auth, config.dev, clock)?.with_metrics(&metrics);
+        let auth = Arc::new(auth.with_revoked(revoked));
         // A failure was logged, and is no reason not to start: clients are told to come back, and the keys are asked for again.
         let _ = auth.refresh().await;
         let outboxes = Budget::new(unlimited(config.limits.outbox_total_bytes));
@@ -198,6 +206,7 @@ impl Server {
             limits: socket_limits(&config),
             outboxes,
             held: AtomicUsize::new(0),
+            unproved_bytes: AtomicUsize::new(0),
             drain: draining.clone(),
             tasks: connections.clone(),
         });
@@ -254,12 +263,12 @@ impl Server {
 }
 
 /// Opens the store and the nets under the engine, and judges what the former process left.
-async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Guards), ServeError> {
+async fn open_store(config: &Config, metrics: &Arc<Metrics>) -> Result<(Arc<dyn Store>, Guards), ServeError> {
     match &config.store.url {
         StoreUrl::Memory => Ok((Arc::new(MemoryStore::new()), Guards::nowhere())),
         StoreUrl::Sled => {
-            let dir = config.data_dir.clone();
-            let opening = tokio::task::spawn_blocking(move || LocalStore::open(LocalOptions::new(dir)));
+            let options = LocalOptions { metrics: Some(Arc::clone(metrics)), ..LocalOptions::new(&config.data_dir) };
+            let opening = tokio::task::spawn_blocking(move || LocalStore::open(options));
             let store: Arc<dyn Store> = Arc::new(opening.await.map_err(io::Error::other)??);
             let quarantine = Quarantine::open(&config.data_dir.join("quarantine.jsonl"))?;
             let (inflight, suspects) = InFlight::open(&config.data_dir.join("inflight"))?;
@@ -269,6 +278,15 @@ async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Guards), ServeEr
         #[allow(unreachable_patterns, reason = "the configuration names engines before this build has them")]
         other => Err(ServeError::Unsupported(format!("this build has no store for {other:?}"))),
     }
+}
+
+/// Reads what was revoked. Where nothing survives the process, nobody needs to be kept out for longer.
+async fn open_revoked(config: &Config) -> Result<RevokedList, ServeError> {
+    if config.store.url == StoreUrl::Memory {
+        return Ok(RevokedList::nowhere());
+    }
+    let path = config.data_dir.join("revoked.jsonl");
+    Ok(tokio::task::spawn_blocking(move || RevokedList::open(&path)).await.map_err(io::Error::other)??)
 }
 
 struct Edge<'a> {
@@ -366,6 +384,7 @@ fn socket_limits(config: &Config) -> SocketLimits {
         updates,
         grace: config.auth.grace,
         hold_refused: config.auth.hold_refused,
+        unproved_bytes_max: UNPROVED_BYTES_MAX,
         held_max: limits.held_refusals,
         drain_stagger: config.drain.stagger,
     }

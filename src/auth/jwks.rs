@@ -12,6 +12,8 @@ use tokio::sync::Mutex;
 use tracing::info;
 use tracing::warn;
 
+use crate::auth::fetch;
+use crate::auth::fetch::FetchError;
 use crate::auth::keys::KEY_FILE_BYTES_MAX;
 use crate::auth::keys::Key;
 use crate::auth::keys::KeyError;
@@ -62,14 +64,7 @@ impl Jwks {
     }
 
     pub(super) fn of_url(url: &Secret, clock: Clock) -> Result<Self, KeyError> {
-        // Redirects are not followed: where the keys come from is the operator's decision.
-        let builder = reqwest::Client::builder()
-            .timeout(FETCH_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("syncline/", env!("CARGO_PKG_VERSION")));
-        // Plain http is only allowed to this machine, which no proxy can reach.
-        let builder = if url.reveal().starts_with("http:") { builder.no_proxy() } else { builder };
-        let client = builder.build().map_err(|error| KeyError(format!("cannot fetch keys: {error}")))?;
+        let client = fetch::client(url, FETCH_TIMEOUT)?;
         Ok(Self::new(Source::Url { url: url.clone(), client }, clock))
     }
 
@@ -157,19 +152,6 @@ impl Jwks {
     }
 }
 
-async fn download(client: &reqwest::Client, url: &Secret) -> Result<Vec<u8>, KeyError> {
-    // The address may hold a password; the error would print it.
-    let failed = |error: reqwest::Error| KeyError(error.without_url().to_string());
-    let mut response = client.get(url.reveal()).send().await.map_err(failed)?;
-    if response.status() != reqwest::StatusCode::OK {
-        return Err(KeyError(format!("the answer was {}", response.status())));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > KEY_FILE_BYTES_MAX {
-            return Err(KeyError(format!("the answer has more than {KEY_FILE_BYTES_MAX} bytes")));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+async fn download(client: &reqwest::Client, url: &Secret) -> Result<Vec<u8>, FetchError> {
+    fetch::body(client.get(url.reveal()).send().await?, KEY_FILE_BYTES_MAX).await
 }

@@ -28,7 +28,9 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// `user:{sub}` must be a valid name of 255 bytes.
 pub const SUB_BYTES_MAX: usize = 250;
 /// Longest `name`, `email` and `jti`: they are shown to others and kept per connection.
-const CLAIM_BYTES_MAX: usize = 1024;
+pub const CLAIM_BYTES_MAX: usize = 1024;
+/// The most that `auth.leeway_seconds` may be: a token that ran out longer ago is refused under any configuration.
+pub(super) const LEEWAY_MS_MAX: u64 = 300_000;
 /// Milliseconds up to here are exact in JSON readers and far from overflow; it is the year 287396.
 const SECONDS_MAX: f64 = 9_007_199_254_740.0;
 
@@ -50,6 +52,7 @@ enum Keys {
 struct Claims {
     sub: Option<String>,
     exp: Option<f64>,
+    iat: Option<f64>,
     nbf: Option<f64>,
     name: Option<String>,
     email: Option<String>,
@@ -163,6 +166,10 @@ impl Verifier {
             Some(nbf) => milliseconds(nbf).ok_or_else(|| failed("the token's nbf is not a time"))?,
             None => 0,
         };
+        let issued_at_ms = match claims.iat {
+            Some(iat) => Some(milliseconds(iat).ok_or_else(|| failed("the token's iat is not a time"))?),
+            None => None,
+        };
         let texts = [&claims.name, &claims.email, &claims.jti];
         if texts.into_iter().flatten().any(|text| text.len() > CLAIM_BYTES_MAX) {
             return Err(failed("name, email or jti of the token is too long"));
@@ -178,8 +185,10 @@ impl Verifier {
             name: claims.name.map(Arc::from),
             email: claims.email.map(Arc::from),
             jti: claims.jti.map(Arc::from),
+            issued_at_ms,
             expires_at_ms: Some(expires_at_ms),
-            access: Arc::new(claims.access.unwrap_or_default()),
+            access: claims.access.map(Arc::new),
+            as_of: 0,
         })
     }
 }
@@ -204,7 +213,9 @@ fn checked_signature(token: &str, key: &Key) -> Result<Claims, AuthError> {
     }
 }
 
-fn is_sound_sub(sub: &str) -> bool {
+/// Whether tokens may have this `sub`: 1 to [`SUB_BYTES_MAX`] bytes without control characters.
+#[must_use]
+pub fn is_sound_sub(sub: &str) -> bool {
     !sub.is_empty() && sub.len() <= SUB_BYTES_MAX && !sub.chars().any(char::is_control)
 }
 
@@ -225,6 +236,8 @@ fn failed(message: &'static str) -> AuthError {
 pub struct NewToken<'a> {
     /// The user.
     pub sub: &'a str,
+    /// When it was made: seconds since 1970, UTC. A revocation of its user's tokens goes by this.
+    pub iat: u64,
     /// When it runs out: seconds since 1970, UTC.
     pub exp: u64,
     /// Shown to others.

@@ -29,6 +29,7 @@ fn config() -> AuthConfig {
         hold_refused: Duration::ZERO,
         allowed_origins: vec![],
         callback: None,
+        keep_revoked: Duration::ZERO,
     }
 }
 
@@ -293,7 +294,8 @@ fn files_that_are_no_good_key_are_named() {
 #[tokio::test]
 async fn a_minted_token_is_good_here() {
     let access = [("table:*".to_owned(), Level::Write)].into();
-    let new = NewToken { sub: "alice", exp: NOW_S + 60, name: Some("Alice"), email: None, jti: None, access };
+    let new =
+        NewToken { sub: "alice", iat: NOW_S, exp: NOW_S + 60, name: Some("Alice"), email: None, jti: None, access };
     let text = mint(&Secret::new(SECRET), &new).unwrap();
     let identity = verify(&of_secret(), &text).await.unwrap();
     assert_eq!((&*identity.sub, identity.level("table:T")), ("alice", Level::Write));

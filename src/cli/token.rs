@@ -47,10 +47,11 @@ pub(crate) struct TokenArgs {
 
 pub(crate) fn run(args: &TokenArgs) -> Result<(), Failure> {
     let secret = secret(args.config.clone())?;
-    let exp = Clock::start().now().wall_ms / 1000 + args.ttl.as_secs();
+    let iat = Clock::start().now().wall_ms / 1000;
     let token = NewToken {
         sub: &args.sub,
-        exp,
+        iat,
+        exp: iat + args.ttl.as_secs(),
         name: args.name.as_deref(),
         email: args.email.as_deref(),
         jti: args.jti.as_deref(),

@@ -18,9 +18,6 @@ pub(super) fn refuse_later_features(config: &Config, mistakes: &mut Vec<String>)
     if config.bus.url.is_some() {
         refuse("bus.url");
     }
-    if config.auth.callback.is_some() {
-        refuse("auth.callback_url");
-    }
 }
 
 /// What no single setting shows: whether they fit together.
@@ -45,6 +42,12 @@ pub(super) fn check(config: &Config, settings: &Settings, mistakes: &mut Vec<Str
         let shown = without_password(url.reveal());
         mistakes.push(format!("auth.jwks_url = {shown:?}: expected https://, or http:// on a loopback address"));
     }
+    if let Some(callback) = &config.auth.callback
+        && !is_web_address(callback.url.reveal())
+    {
+        let shown = without_password(callback.url.reveal());
+        mistakes.push(format!("auth.callback_url = {shown:?}: expected https:// or http://"));
+    }
     if let Some(origin) = config.auth.allowed_origins.iter().find(|origin| !is_origin(origin)) {
         mistakes.push(format!("auth.allowed_origins has {origin:?}: expected for example \"https://app.example.org\""));
     }
@@ -61,6 +64,10 @@ fn is_safe_url(url: &str) -> bool {
         None => return false,
     };
     url.scheme() == "https" || (url.scheme() == "http" && loopback)
+}
+
+fn is_web_address(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host())
 }
 
 /// As a browser sends it: scheme, host and port, nothing behind.
@@ -81,6 +88,16 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     if config.dev {
         warnings.push("--dev is on: no token is needed and everyone on this machine may do everything".into());
+    }
+    if let Some(callback) = &config.auth.callback {
+        let url = callback.url.reveal();
+        if config.dev {
+            warnings.push("--dev is on: auth.callback_url is not asked".into());
+        } else if !is_safe_url(url) {
+            let shown = without_password(url);
+            warnings
+                .push(format!("auth.callback_url = {shown:?}: over plain http, whoever is on the way can give rights"));
+        }
     }
     if config.store.url == StoreUrl::Memory {
         warnings.push("store.url is memory: nothing survives the end of this process".into());

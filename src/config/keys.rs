@@ -99,6 +99,7 @@ pub(super) const KEYS: &[Key] = &[
     unset("auth.callback_url", Kind::Url),
     key("auth.callback_timeout_seconds", Kind::Count { min: 1, max: 60 }, "5"),
     key("auth.callback_cache_seconds", count(3600), "30"),
+    key("auth.keep_revoked_seconds", Kind::Count { min: 60, max: SECONDS_MAX }, "86400"),
     key("limits.connections", count(COUNT_MAX), "15000"),
     key("limits.connections_per_user", count(COUNT_MAX), "100"),
     key("limits.failed_connects_per_minute", count(COUNT_MAX), "10"),

@@ -90,16 +90,18 @@ pub struct AuthConfig {
     pub allowed_origins: Vec<String>,
     /// The application's own answer per user and room.
     pub callback: Option<CallbackConfig>,
+    /// How long a revocation is kept when nobody knows when the token runs out: longer than any token lives.
+    pub keep_revoked: Duration,
 }
 
 /// Asking the application who may enter.
 #[derive(Debug, Clone)]
 pub struct CallbackConfig {
-    /// Where to ask. It may hold a password.
+    /// Where to ask: https or http. It may hold a password.
     pub url: Secret,
     /// How long to wait for an answer.
     pub timeout: Duration,
-    /// How long an answer holds.
+    /// How long an answer holds; zero asks every time.
     pub cache: Duration,
 }
 

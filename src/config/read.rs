@@ -159,6 +159,7 @@ impl<'a> Reader<'a> {
                 timeout: self.seconds("auth.callback_timeout_seconds"),
                 cache: self.seconds("auth.callback_cache_seconds"),
             }),
+            keep_revoked: self.seconds("auth.keep_revoked_seconds"),
         }
     }
 

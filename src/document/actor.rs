@@ -13,9 +13,6 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::ServerMessage;
-use syncline_protocol::web_socket;
-use syncline_protocol::web_socket::Opcode;
-use syncline_protocol::y_websocket;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 
@@ -41,8 +38,9 @@ use super::job::HEAVY_BYTES;
 use super::job::Job;
 use super::job::Outcome;
 use super::mail::Mail;
-use super::mail::Port;
 use super::memory::Share;
+use super::port::Encoded;
+use super::port::Port;
 use super::replica::Deleted;
 use super::request::Answer;
 use super::request::Refusal;
@@ -209,7 +207,7 @@ impl Actor {
             match self.mails.pop_front()? {
                 Mail::Messages { .. } => {} // All of it was handled.
                 Mail::Join { reader, access, member, port } => {
-                    return Some(Input::Join { reader, access, member, port });
+                    return Some(Input::Join { reader, access, receipt: port.receipt(), member, port });
                 }
                 Mail::Rights { reader, access } => return Some(Input::Rights { reader, access }),
                 Mail::Leave { reader } => return Some(Input::Leave { reader }),
@@ -279,15 +277,12 @@ impl Actor {
             Effect::Delete => self.ask_store(|store, doc| Box::pin(store.delete(doc).map(Input::Erased))),
             Effect::Revive => self.ask_store(|store, doc| Box::pin(store.revive(doc).map(Input::Revived))),
             Effect::Append { batch, epoch, records } => {
-                let (metrics, started, count) = (self.around.metrics.clone(), Instant::now(), records.len());
-                let accepted = self.accepted_at.take().unwrap_or(started);
+                let metrics = self.around.metrics.clone();
+                let accepted = self.accepted_at.take().unwrap_or_else(Instant::now);
                 let append = self.around.store.append(&self.name, epoch, records);
                 self.appending = Some(Box::pin(append.map(move |result| {
                     match &result {
-                        Ok(_) => {
-                            metrics.committed(count, started.elapsed());
-                            metrics.update_commit.record(accepted.elapsed());
-                        }
+                        Ok(_) => metrics.update_commit.record(accepted.elapsed()),
                         Err(_) => metrics.store_failures.increment(1),
                     }
                     Input::Appended { batch, result }
@@ -300,33 +295,37 @@ impl Actor {
             Effect::Broadcast { update, except } => self.broadcast(&update, &except),
             Effect::BroadcastAwareness(entries) => self.broadcast_awareness(entries),
             Effect::Change { reader, update } if self.core.is_whole(reader) => {
-                let frame = y_websocket::frame(&ServerMessage::Update(update));
-                self.push(reader, frame, || Lost::Change);
+                self.push(reader, &ServerMessage::Update(update), || Lost::Change);
             }
             Effect::Change { reader, .. } => self.lost(reader, Lost::Change),
             Effect::Echo { reader, update } => {
-                let frame = y_websocket::frame(&ServerMessage::Update(update.clone()));
-                self.push(reader, frame, || Lost::Echo(update));
+                self.push(reader, &ServerMessage::Update(update.clone()), || Lost::Echo(update));
             }
+            Effect::Status { reader, saved, count } => {
+                self.touched.add(reader);
+                let lost = self.core.port(reader).map_or(0, |port| port.push_statuses(saved, count));
+                // What counts for nothing has nothing to be sure of; a client that does not read hears it once at most.
+                if lost > 0 && saved {
+                    self.lost(reader, Lost::Status(lost));
+                }
+            }
+            Effect::Stateless { from, payload } => self.spread(from, &payload),
             Effect::State { reader, have, answer, parts } => {
                 self.touched.add(reader);
-                let frames: Arc<[Bytes]> = parts.iter().map(|part| part.frame.clone()).collect();
-                let pushed = self.core.port(reader).is_none_or(|port| port.outbox.push_parts(port.channel, frames));
-                if !pushed {
+                if !self.core.port(reader).is_none_or(|port| port.push_state(&parts)) {
                     self.lost(reader, Lost::State { have, answer });
                 }
             }
             Effect::Step1 { reader, state_vector } => {
                 self.touched.add(reader);
                 if let Some(port) = self.core.port(reader) {
-                    port.outbox.push_control(y_websocket::frame(&ServerMessage::SyncStep1(state_vector)));
+                    port.push_step1(state_vector);
                 }
             }
             Effect::Awareness { reader, entries } => {
                 self.touched.add(reader);
-                let frame = y_websocket::frame(&ServerMessage::Awareness(entries));
-                let pushed = self.core.port(reader).is_none_or(|port| port.outbox.push_awareness(port.channel, frame));
-                if !pushed {
+                let mut message = Encoded::new(&ServerMessage::Awareness(entries));
+                if !self.core.port(reader).is_none_or(|port| port.push_awareness(&mut message)) {
                     self.lost(reader, Lost::Awareness);
                 }
             }
@@ -334,8 +333,7 @@ impl Actor {
                 self.touched.add(reader);
                 self.around.metrics.refused(code);
                 if let Some(port) = self.core.port(reader) {
-                    let denied = y_websocket::permission_denied(code.word());
-                    port.outbox.push_control(web_socket::frame(Opcode::Binary, &denied));
+                    port.push_denial(code);
                 }
             }
             Effect::Answer { ticket, result } => {
@@ -359,11 +357,11 @@ impl Actor {
     /// One frame, made once, for everybody who is whole.
     fn broadcast(&mut self, update: &Bytes, except: &[ReaderId]) {
         self.touched = Touched::All;
-        let frame = y_websocket::frame(&ServerMessage::Update(update.clone()));
+        let mut message = Encoded::new(&ServerMessage::Update(update.clone()));
         let full: Vec<ReaderId> = self
             .core
             .whole_readers()
-            .filter(|(reader, port)| !except.contains(reader) && !port.outbox.push(port.channel, frame.clone()))
+            .filter(|(reader, port)| !except.contains(reader) && !port.push(&mut message))
             .map(|(reader, _)| reader)
             .collect();
         for reader in full {
@@ -373,11 +371,11 @@ impl Actor {
 
     fn broadcast_awareness(&mut self, entries: Bytes) {
         self.touched = Touched::All;
-        let frame = y_websocket::frame(&ServerMessage::Awareness(entries));
+        let mut message = Encoded::new(&ServerMessage::Awareness(entries));
         let full: Vec<ReaderId> = self
             .core
             .readers()
-            .filter(|(_, port)| !port.outbox.push_awareness(port.channel, frame.clone()))
+            .filter(|(_, port)| !port.push_awareness(&mut message))
             .map(|(reader, _)| reader)
             .collect();
         for reader in full {
@@ -385,9 +383,17 @@ impl Actor {
         }
     }
 
-    fn push(&mut self, reader: ReaderId, frame: Bytes, lost: impl FnOnce() -> Lost) {
+    /// What one client says to the others. Not kept for anybody: who does not read, misses it.
+    fn spread(&mut self, from: Option<ReaderId>, payload: &Bytes) {
+        self.touched = Touched::All;
+        let others = self.core.readers().filter(|(reader, _)| Some(*reader) != from);
+        let missed = others.filter(|(_, port)| !port.push_stateless(payload)).count();
+        self.around.metrics.stateless_missed.increment(missed as u64);
+    }
+
+    fn push(&mut self, reader: ReaderId, message: &ServerMessage, lost: impl FnOnce() -> Lost) {
         self.touched.add(reader);
-        let pushed = self.core.port(reader).is_none_or(|port| port.outbox.push(port.channel, frame));
+        let pushed = self.core.port(reader).is_none_or(|port| port.push(&mut Encoded::new(message)));
         if !pushed {
             self.lost(reader, lost());
         }
@@ -418,6 +424,7 @@ impl Actor {
             }
             Event::Lagging => metrics.lagging.increment(1),
             Event::CaughtUp => metrics.lag_resyncs.increment(1),
+            Event::StatelessRefused => metrics.refused(ErrorCode::Forbidden),
             Event::AppendFailed => tracing::warn!(event = "append_failed", channel_id = %self.name),
         }
     }

@@ -1,15 +1,11 @@
 //! What a document hears, and how it answers: the two ends of its inbox.
 
-use std::sync::Arc;
-
 use syncline_protocol::channel::Access;
-use syncline_protocol::channel::ChannelId;
 use syncline_protocol::channel::DocumentMessage;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot;
 
-use crate::outbox::Outbox;
-
+use super::port::Port;
 use super::request::Answer;
 use super::request::Member;
 use super::request::ReaderId;
@@ -74,11 +70,3 @@ pub struct Room {
     pub common: OwnedSemaphorePermit,
 }
 
-/// How a document reaches one of its channels.
-#[derive(Debug, Clone)]
-pub struct Port {
-    /// The connection's outbox.
-    pub outbox: Arc<Outbox>,
-    /// The channel on that connection.
-    pub channel: ChannelId,
-}

@@ -13,6 +13,7 @@ pub mod job;
 pub mod json;
 pub mod mail;
 pub mod memory;
+pub mod port;
 pub mod quarantine;
 pub mod replica;
 pub mod request;

@@ -19,6 +19,15 @@ pub struct ReaderId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
+/// How a channel hears that something it sent is durable. Its client's language decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Receipt {
+    /// It hears its own update again.
+    Echo,
+    /// It is told so, exactly once for each update and each step 2; and it is told when something counts for nothing.
+    Status,
+}
+
 /// Somebody signed in, as far as a document needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {

@@ -24,6 +24,15 @@ const BACKLOG_RECORDS_MAX: usize = 10_000;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(2);
 
+/// What a channel hears when something that it sent is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owed {
+    /// The same again.
+    Echo,
+    /// That it is saved, so many times: its client counts.
+    Status(u32),
+}
+
 /// Somebody who is told when a change is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ack {
@@ -33,6 +42,13 @@ pub enum Ack {
         reader: ReaderId,
         /// The bytes it sent.
         update: Bytes,
+    },
+    /// A channel that counts: so many of its updates are durable.
+    Status {
+        /// Whose updates.
+        reader: ReaderId,
+        /// How many.
+        count: u32,
     },
     /// A channel whose many unsaved updates were folded: it hears what lies beyond `since`.
     Since {
@@ -126,11 +142,18 @@ impl Saving {
     pub fn add(&mut self, record: Record, ack: Option<Ack>) {
         self.queue.bytes += record.update.len();
         self.queue.records.push(record);
-        self.queue.acks.extend(ack);
+        self.expect(ack);
     }
 
     /// Somebody waits for the record that was added last.
     pub fn expect(&mut self, ack: Option<Ack>) {
+        if let (Some(Ack::Status { reader, count }), Some(Ack::Status { reader: last, count: counted })) =
+            (&ack, self.queue.acks.last_mut())
+            && reader == last
+        {
+            *counted += count;
+            return;
+        }
         self.queue.acks.extend(ack);
     }
 
@@ -141,7 +164,7 @@ impl Saving {
         if self.is_idle() {
             return Some(ack);
         }
-        self.queue.acks.push(ack);
+        self.expect(Some(ack));
         None
     }
 
@@ -215,7 +238,7 @@ impl Saving {
                 tickets.push(*ticket);
                 false
             }
-            Ack::Echo { .. } | Ack::Since { .. } => true,
+            Ack::Echo { .. } | Ack::Status { .. } | Ack::Since { .. } => true,
         });
         tickets
     }
@@ -240,15 +263,20 @@ impl Saving {
             || self.queue.acks.len() > BACKLOG_RECORDS_MAX
     }
 
-    /// Replaces the queued updates by the document's whole state, which contains them, and the echoes of each reader by one
-    /// catch-up. `starts_of` gives the clocks at which an update starts.
+    /// Replaces the queued updates by the document's whole state, which contains them, the echoes of each reader by one
+    /// catch-up, and what each is to be told by one number. `starts_of` gives the clocks at which an update starts.
     pub fn fold(&mut self, state: Record, starts_of: impl Fn(&Bytes) -> Vec<(u64, u32)>) {
         let mut since: BTreeMap<ReaderId, BTreeMap<u64, u32>> = BTreeMap::new();
+        let mut counts: BTreeMap<ReaderId, u32> = BTreeMap::new();
         let mut tickets = Vec::new();
         for ack in self.queue.acks.drain(..) {
             let (reader, starts) = match ack {
                 Ack::Echo { reader, update } => (reader, starts_of(&update)),
                 Ack::Since { reader, since } => (reader, since),
+                Ack::Status { reader, count } => {
+                    *counts.entry(reader).or_default() += count;
+                    continue;
+                }
                 Ack::Ticket { .. } => {
                     tickets.push(ack);
                     continue;
@@ -260,13 +288,14 @@ impl Saving {
             }
         }
         let folded = since.into_iter().map(|(reader, since)| Ack::Since { reader, since: since.into_iter().collect() });
-        self.queue.acks = folded.chain(tickets).collect();
+        let counted = counts.into_iter().map(|(reader, count)| Ack::Status { reader, count });
+        self.queue.acks = folded.chain(counted).chain(tickets).collect();
         self.folded_bytes = state.update.len();
         self.queue.bytes = self.folded_bytes;
         self.queue.records = vec![state];
     }
 
-    /// Whether a reader waits to hear that something is durable.
+    /// Whether a reader waits to hear its own updates again because they are durable.
     #[must_use]
     pub fn awaits(&self, who: ReaderId) -> bool {
         let own = |ack: &Ack| matches!(ack, Ack::Echo { reader, .. } | Ack::Since { reader, .. } if *reader == who);
@@ -274,9 +303,21 @@ impl Saving {
         writing.chain(&self.queue.acks).any(own)
     }
 
+    /// Forgets what a reader that counts waits for: it has begun anew.
+    pub fn forgive(&mut self, who: ReaderId) {
+        let stays = |ack: &Ack| !matches!(ack, Ack::Status { reader, .. } if *reader == who);
+        self.queue.acks.retain(stays);
+        if let Some(writing) = &mut self.writing {
+            writing.backlog.acks.retain(stays);
+        }
+    }
+
     /// Forgets what a reader waits for: it is gone.
     pub fn leave(&mut self, gone: ReaderId) {
-        let stays = |ack: &Ack| !matches!(ack, Ack::Echo { reader, .. } | Ack::Since { reader, .. } if *reader == gone);
+        let stays = |ack: &Ack| match ack {
+            Ack::Echo { reader, .. } | Ack::Status { reader, .. } | Ack::Since { reader, .. } => *reader != gone,
+            Ack::Ticket { .. } => true,
+        };
         self.queue.acks.retain(stays);
         if let Some(writing) = &mut self.writing {
             writing.backlog.acks.retain(stays);

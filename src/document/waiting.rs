@@ -11,6 +11,7 @@ use bytes::Bytes;
 use syncline_protocol::Moment;
 
 use super::request::ReaderId;
+use super::saving::Owed;
 
 /// Updates that wait. Reordering on one path is a handful; a relay that reconnects sends a few dozen.
 const HELD_MAX: usize = 256;
@@ -28,8 +29,19 @@ pub struct Held {
     pub update: Bytes,
     /// What the writer sent: the echo, once `update` is durable.
     pub sent: Bytes,
+    /// What the writer is owed once all of it is durable.
+    pub owed: Owed,
     /// When it came.
     pub since: Moment,
+}
+
+/// An update that waited and was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its writer's channel.
+    pub from: ReaderId,
+    /// What the writer is still owed for it: it comes back in answer to our question, and is durable then.
+    pub owed: Owed,
 }
 
 /// The waiting updates of one document.
@@ -40,12 +52,12 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Holds an update. Answers the writers whose updates had to be dropped for it.
+    /// Holds an update. Answers what had to be dropped for it.
     #[must_use]
-    pub fn hold(&mut self, update: Held) -> Vec<ReaderId> {
+    pub fn hold(&mut self, update: Held) -> Vec<Dropped> {
         let mut dropped = Vec::new();
         if update.update.len() > HELD_BYTES_MAX {
-            return vec![update.from];
+            return vec![Dropped::from(update)];
         }
         self.bytes += update.update.len();
         self.held.push_back(update);
@@ -55,6 +67,15 @@ impl Waiting {
         dropped
     }
 
+    /// A writer that counts has begun anew: it does not wait for these any more.
+    pub fn forgive(&mut self, writer: ReaderId) {
+        for held in self.held.iter_mut().filter(|held| held.from == writer) {
+            if let Owed::Status(count) = &mut held.owed {
+                *count = 0;
+            }
+        }
+    }
+
     /// Takes everything out, oldest first, to be tried again.
     #[must_use]
     pub fn take(&mut self) -> VecDeque<Held> {
@@ -62,9 +83,9 @@ impl Waiting {
         std::mem::take(&mut self.held)
     }
 
-    /// Drops what waited too long. Answers the writers.
+    /// Drops what waited too long, and answers it.
     #[must_use]
-    pub fn expire(&mut self, now: Moment) -> Vec<ReaderId> {
+    pub fn expire(&mut self, now: Moment) -> Vec<Dropped> {
         let mut dropped = Vec::new();
         while self.held.front().is_some_and(|held| now.since(held.since) >= PATIENCE) {
             dropped.extend(self.drop_oldest());
@@ -90,10 +111,16 @@ impl Waiting {
         self.held.is_empty()
     }
 
-    fn drop_oldest(&mut self) -> Option<ReaderId> {
+    fn drop_oldest(&mut self) -> Option<Dropped> {
         let held = self.held.pop_front()?;
         self.bytes -= held.update.len();
-        Some(held.from)
+        Some(Dropped::from(held))
+    }
+}
+
+impl From<Held> for Dropped {
+    fn from(held: Held) -> Self {
+        Self { from: held.from, owed: held.owed }
     }
 }
 
@@ -103,7 +130,7 @@ mod tests {
 
     fn held(from: u64, length: usize, since: u64) -> Held {
         let update = Bytes::from(vec![0; length]);
-        Held { from: ReaderId(from), sent: update.clone(), update, since: Moment(since) }
+        Held { from: ReaderId(from), sent: update.clone(), owed: Owed::Echo, update, since: Moment(since) }
     }
 
     #[test]
@@ -112,9 +139,9 @@ mod tests {
         for writer in 0..HELD_MAX as u64 {
             assert_eq!(waiting.hold(held(writer, 1, 0)), vec![]);
         }
-        assert_eq!(waiting.hold(held(999, 1, 0)), vec![ReaderId(0)]);
+        assert_eq!(waiting.hold(held(999, 1, 0)), vec![Dropped { from: ReaderId(0), owed: Owed::Echo }]);
         assert_eq!(waiting.hold(held(999, HELD_BYTES_MAX - HELD_MAX + 2, 0)).len(), 2);
-        assert_eq!(waiting.hold(held(7, HELD_BYTES_MAX + 1, 0)), vec![ReaderId(7)]);
+        assert_eq!(waiting.hold(held(7, HELD_BYTES_MAX + 1, 0))[0].from, ReaderId(7));
         assert!(waiting.bytes <= HELD_BYTES_MAX);
         assert_eq!(waiting.take().len(), HELD_MAX - 1);
         assert_eq!(waiting.bytes, 0);
@@ -127,7 +154,7 @@ mod tests {
         assert_eq!(waiting.hold(held(2, 1, 10)), vec![]);
         let late = Moment(0).after(PATIENCE);
         assert_eq!(waiting.deadline(), Some(late));
-        assert_eq!(waiting.expire(late), vec![ReaderId(1)]);
+        assert_eq!(waiting.expire(late), vec![Dropped { from: ReaderId(1), owed: Owed::Echo }]);
         assert_eq!(waiting.len(), 1);
     }
 }

@@ -1,5 +1,7 @@
 //! Who is asking, and what they may do. All contact of the REST side with `auth` is here.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::extract::Query;
 use axum::http::HeaderMap;
@@ -9,6 +11,7 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use syncline_protocol::ErrorCode;
 
+use crate::auth::Auth;
 use crate::auth::AuthError;
 use crate::auth::Identity;
 use crate::auth::Level;
@@ -20,31 +23,42 @@ use crate::name::DocName;
 /// Somebody whose token holds (or anybody, under `--dev`).
 pub struct Caller {
     identity: Identity,
+    auth: Arc<Auth>,
 }
 
 impl Caller {
-    /// Whether this caller may see that the document exists.
+    /// Whether this caller may see in a list that the document exists: by the token alone, see
+    /// [`Self::require_listing`].
     #[must_use]
-    pub fn may_read(&self, doc: &DocName) -> bool {
+    pub fn may_see(&self, doc: &DocName) -> bool {
         self.identity.level(doc.as_str()) >= Level::Read
     }
 
     /// # Errors
-    /// `FORBIDDEN` without at least `level` on the document, whether it exists or not.
-    pub fn require(&self, level: Level, doc: &DocName) -> Result<(), Problem> {
-        if self.identity.level(doc.as_str()) >= level {
+    /// `FORBIDDEN` without at least `level` on the document, whether it exists or not; a transient code when the
+    /// application cannot be asked.
+    pub async fn require(&self, level: Level, doc: &DocName) -> Result<(), Problem> {
+        if self.auth.authorize(&self.identity, doc.as_str()).await? >= level {
             return Ok(());
         }
         Err(Problem::new(ErrorCode::Forbidden, format!("this needs the right {} on the document", word(level))))
     }
 
     /// # Errors
-    /// `FORBIDDEN` for all but operators: those with `admin` on `*`.
+    /// `FORBIDDEN` for all but operators: those with `admin` on `*`, by the token alone. They must be able to act while the
+    /// application is down, and no answer about one room should make somebody master of all.
     pub fn require_operator(&self) -> Result<(), Problem> {
-        if self.identity.level("*") >= Level::Admin {
+        if self.identity.is_operator() {
             return Ok(());
         }
         Err(Problem::new(ErrorCode::Forbidden, "this needs the right \"admin\" on \"*\""))
+    }
+
+    /// # Errors
+    /// `FORBIDDEN` where the application decides about every document, for all but operators: a list would ask it about
+    /// each, and it knows its documents itself.
+    pub fn require_listing(&self) -> Result<(), Problem> {
+        if self.auth.asks_application() { self.require_operator() } else { Ok(()) }
     }
 
     /// The caller as documents and stores know people; `None` under `--dev`, where nobody is signed in.
@@ -64,7 +78,7 @@ impl FromRequestParts<AppState> for Caller {
             refuse_foreign_page(&parts.headers, state)?;
         }
         let identity = state.auth.authenticate(token.as_deref()).await?;
-        Ok(Self { identity })
+        Ok(Self { identity, auth: state.auth.clone() })
     }
 }
 

@@ -166,7 +166,7 @@ pub(super) async fn read_doc(
     DocPath(doc): DocPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    caller.require(Level::Read, &doc)?;
+    caller.require(Level::Read, &doc).await?;
     // Before the state is asked for: a request that waits for its turn holds no copy of a document.
     let turn = state.renderings.clone().acquire_owned().await.map_err(Problem::internal)?;
     let (update, revision) = ask_state(&state, &doc, StateVector::default()).await?;
@@ -209,7 +209,7 @@ pub(super) async fn read_state(
     query: Result<Query<StateQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    caller.require(Level::Read, &doc)?;
+    caller.require(Level::Read, &doc).await?;
     let Query(StateQuery { sv }) = query?;
     let have = sv.as_deref().map(sv::decode).transpose()?.unwrap_or_default();
     let (update, revision) = ask_state(&state, &doc, have).await?;
@@ -237,7 +237,7 @@ pub(super) async fn merge_update(
     DocPath(doc): DocPath,
     request: HttpRequest,
 ) -> Result<Json<Saved>, Problem> {
-    caller.require(Level::Write, &doc)?;
+    caller.require(Level::Write, &doc).await?;
     let body = body::read(&state, request).await?;
     if body.bytes.is_empty() {
         return Err(Problem::unreadable("body", "the body is empty; it should be one Yjs update"));
@@ -271,7 +271,7 @@ pub(super) async fn create_doc(
     query: Result<Query<CreateQuery>, QueryRejection>,
     request: HttpRequest,
 ) -> Result<Response, Problem> {
-    caller.require(Level::Write, &doc)?;
+    caller.require(Level::Write, &doc).await?;
     let Query(CreateQuery { if_absent }) = query?;
     let if_absent = flag("ifAbsent", if_absent.as_deref())?;
     let body = body::read(&state, request).await?;
@@ -307,7 +307,7 @@ pub(super) async fn delete_doc(
     caller: Caller,
     DocPath(doc): DocPath,
 ) -> Result<StatusCode, Problem> {
-    caller.require(Level::Admin, &doc)?;
+    caller.require(Level::Admin, &doc).await?;
     match ask(&state, &doc, Request::Delete).await? {
         Answer::Done => Ok(StatusCode::NO_CONTENT),
         other => Err(unexpected(&other)),
@@ -328,7 +328,7 @@ pub(super) async fn read_presence(
     caller: Caller,
     DocPath(doc): DocPath,
 ) -> Result<Json<Members>, Problem> {
-    caller.require(Level::Read, &doc)?;
+    caller.require(Level::Read, &doc).await?;
     let present = ask_presence(&state, &doc).await?;
     Ok(Json(Members { members: present.into_iter().map(MemberLine::from).collect() }))
 }

@@ -74,7 +74,7 @@ pub(super) struct ListQuery {
     ),
     responses(
         (status = 200, description = "One page. It may be short or empty although `nextCursor` says that there is more", body = DocList),
-        (status = "default", description = "Refused", body = problem::Body),
+        (status = "default", description = "Refused; with `auth.callback_url`, all but operators are", body = problem::Body),
     )
 )]
 pub(super) async fn list_docs(
@@ -82,6 +82,7 @@ pub(super) async fn list_docs(
     caller: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<DocList>, Problem> {
+    caller.require_listing()?;
     let Query(query) = query?;
     let prefix = query.prefix.unwrap_or_default();
     if prefix.len() > NAME_BYTES_MAX {
@@ -93,7 +94,7 @@ pub(super) async fn list_docs(
     for _ in 0..STORE_PAGES_MAX {
         let page = state.hub.list(&prefix, scan.after.as_ref(), STORE_PAGE).await?;
         let last = page.next.is_none();
-        scan.take(page.docs, last, limit, |doc| caller.may_read(doc));
+        scan.take(page.docs, last, limit, |doc| caller.may_see(doc));
         if scan.end || scan.found.len() >= limit {
             break;
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!  /sync/{doc} ── ws ──────────────────────────────┐
 //!  /v1/docs…   ── docs ── caller (who, what right) ─┼─▶ hub
-//!  /readyz …   ── ops ─────────────────────────────┘
+//!  /readyz …   ── ops, admin ──────────────────────┘
 //!  /           ── demo      every no ── problem
 //! ```
 //!
@@ -19,6 +19,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 pub mod access_log;
+pub mod admin;
 pub mod body;
 pub mod caller;
 pub mod demo;
@@ -69,7 +70,7 @@ fn rest_routes(state: &AppState) -> Router<AppState> {
 }
 
 fn admin_routes() -> Router<AppState> {
-    ops::routes()
+    ops::routes().merge(admin::routes())
 }
 
 /// Adds what holds for every route. Outermost last: the log line has the status of a caught panic too.

@@ -14,6 +14,7 @@ use utoipa::openapi::security::HttpBuilder;
 use utoipa::openapi::security::SecurityScheme;
 
 use crate::http::AppState;
+use crate::http::admin;
 use crate::http::docs;
 use crate::http::listing;
 use crate::http::ops;
@@ -36,8 +37,9 @@ use crate::http::ops;
         ops::health,
         ops::readiness,
         ops::metrics,
-        ops::stats,
-        ops::drain,
+        admin::stats,
+        admin::drain,
+        admin::revoke,
         describe,
     ),
     security(("token" = [])),

@@ -1,4 +1,4 @@
-//! What operators ask: is it alive, is it ready, how is it doing.
+//! What the programs of operators ask: is it alive, is it ready, how is it doing.
 //!
 //! `/healthz`, `/readyz` and `/metrics` need no token, as the programs that poll them have none; they name no user and no
 //! document. Where that is still too much, `--admin-listen` moves them to an address of their own.
@@ -10,11 +10,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::routing::post;
 use serde::Serialize;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
@@ -22,7 +20,6 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::http::AppState;
-use crate::http::caller::Caller;
 use crate::http::problem;
 use crate::http::problem::Problem;
 
@@ -31,36 +28,16 @@ const PROBE_COUNTS: Duration = Duration::from_secs(1);
 /// A store that has not answered by then is as good as failing.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// The routes for operators.
+/// The routes for these programs.
 pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/healthz", get(health))
-        .route("/readyz", get(readiness))
-        .route("/metrics", get(metrics))
-        .route("/v1/admin/stats", get(stats))
-        .route("/v1/admin/drain", post(drain))
+    Router::new().route("/healthz", get(health)).route("/readyz", get(readiness)).route("/metrics", get(metrics))
 }
 
 /// One word that says how it stands.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Standing {
     /// `ok`, `ready` or `draining`.
-    status: &'static str,
-}
-
-/// What this process holds.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Stats {
-    version: &'static str,
-    uptime_seconds: u64,
-    draining: bool,
-    /// Documents in memory.
-    documents: usize,
-    /// Channels that read them.
-    readers: usize,
-    /// Bytes that wait for slow readers.
-    outbox_bytes: usize,
+    pub(super) status: &'static str,
 }
 
 /// Whether the process lives.
@@ -98,42 +75,6 @@ pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Stan
 )]
 pub(super) async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.prometheus.render())
-}
-
-/// What this process holds.
-#[utoipa::path(
-    get, path = "/v1/admin/stats", tag = "operators", operation_id = "stats",
-    responses(
-        (status = 200, description = "Counts and sizes", body = Stats),
-        (status = "default", description = "Refused: this needs `admin` on `*`", body = problem::Body),
-    )
-)]
-pub(super) async fn stats(State(state): State<AppState>, caller: Caller) -> Result<Json<Stats>, Problem> {
-    caller.require_operator()?;
-    let hub = state.hub.stats();
-    Ok(Json(Stats {
-        version: env!("CARGO_PKG_VERSION"),
-        // The clock counts from the start of the process.
-        uptime_seconds: state.clock.now().moment.since(Moment::default()).as_secs(),
-        draining: state.draining.is_cancelled(),
-        documents: hub.documents,
-        readers: hub.readers,
-        outbox_bytes: hub.outbox_bytes,
-    }))
-}
-
-/// Begins an orderly end: not ready, nobody new, everybody sent elsewhere, everything flushed, exit.
-#[utoipa::path(
-    post, path = "/v1/admin/drain", tag = "operators", operation_id = "drain",
-    responses(
-        (status = 202, description = "It has begun, now or before", body = Standing),
-        (status = "default", description = "Refused: this needs `admin` on `*`", body = problem::Body),
-    )
-)]
-pub(super) async fn drain(State(state): State<AppState>, caller: Caller) -> Result<impl IntoResponse, Problem> {
-    caller.require_operator()?;
-    state.draining.cancel();
-    Ok((StatusCode::ACCEPTED, Json(Standing { status: "draining" })))
 }
 
 /// Remembers the last probe of the store.

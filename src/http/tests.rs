@@ -63,11 +63,13 @@ fn state() -> AppState {
             updates: None,
             grace: Duration::ZERO,
             hold_refused: Duration::ZERO,
+            unproved_bytes_max: 1 << 20,
             held_max: 0,
             drain_stagger: Duration::ZERO,
         },
         outboxes,
         held: AtomicUsize::new(0),
+        unproved_bytes: AtomicUsize::new(0),
         drain: draining.clone(),
         tasks: TaskTracker::new(),
     };
@@ -283,7 +285,8 @@ async fn what_is_described_is_routed_and_what_is_routed_is_described() {
 
 /// The router does not tell its routes, so they are read from where they are written.
 fn routed_paths() -> Vec<&'static str> {
-    let sources = [include_str!("docs.rs"), include_str!("ops.rs"), include_str!("openapi.rs")];
+    let sources =
+        [include_str!("docs.rs"), include_str!("ops.rs"), include_str!("admin.rs"), include_str!("openapi.rs")];
     let calls = sources.iter().flat_map(|source| source.split(".route(\"").skip(1));
     let paths: Vec<_> = calls.filter_map(|rest| rest.split('"').next()).collect();
     assert!(paths.len() >= 10, "the routes were not found: {paths:?}");

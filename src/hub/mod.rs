@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::Access;
-use syncline_protocol::channel::ChannelId;
 use syncline_protocol::channel::DocumentMessage;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
@@ -30,8 +29,8 @@ use crate::document::core::ReaderId;
 use crate::document::inbox;
 use crate::document::inbox::inbox;
 use crate::document::mail::Mail;
-use crate::document::mail::Port;
 use crate::document::mail::Room;
+use crate::document::port::Port;
 use crate::document::request::Answer;
 use crate::document::request::Member;
 use crate::document::request::Refusal;
@@ -39,7 +38,6 @@ use crate::document::request::Request;
 use crate::document::surroundings::Surroundings;
 use crate::name::DocName;
 use crate::outbox::Budget;
-use crate::outbox::Outbox;
 use crate::store::Page;
 
 /// Bytes of small messages that go to a document as one: what one read of a socket brings.
@@ -117,8 +115,7 @@ impl Hub {
         doc: &DocName,
         access: Access,
         member: Option<Member>,
-        outbox: Arc<Outbox>,
-        channel: ChannelId,
+        port: Port,
     ) -> Result<Membership, Refusal> {
         let entry = self.entry(doc)?;
         let reader = ReaderId(self.readers.fetch_add(1, Ordering::Relaxed));
@@ -131,7 +128,6 @@ impl Hub {
             members: self.members.clone(),
             tasks: self.tasks.clone(),
         };
-        let port = Port { outbox, channel };
         entry.mail.send(Mail::Join { reader, access, member, port }).await.map_err(|_| died())?;
         Ok(membership)
     }

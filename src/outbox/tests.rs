@@ -165,9 +165,9 @@ fn an_outbox_whose_connection_is_gone_lets_go_of_the_socket() {
 fn states_are_written_part_by_part_and_one_at_a_time() {
     let (outbox, pipe) = outbox(10, 10, 10);
     let parts: Arc<[Bytes]> = vec![frame(1, 100), frame(2, 100)].into();
-    assert!(outbox.push_parts(CHANNEL, parts.clone()));
-    assert!(!outbox.push_parts(CHANNEL, parts.clone()));
-    assert!(outbox.push_parts(ChannelId(1), parts));
+    assert!(outbox.push_parts(CHANNEL, parts.clone(), 1));
+    assert!(!outbox.push_parts(CHANNEL, parts.clone(), 1));
+    assert!(outbox.push_parts(ChannelId(1), parts, 1));
     for room in [150, 100, 150] {
         pipe.make_room(room);
         outbox.unblock();
@@ -182,7 +182,7 @@ fn states_are_written_part_by_part_and_one_at_a_time() {
 fn one_call_does_not_keep_a_document_for_long() {
     let (outbox, pipe) = outbox(10, 10, 10);
     pipe.make_room(usize::MAX);
-    assert!(outbox.push_parts(CHANNEL, vec![frame(1, WRITE_BYTES), frame(2, WRITE_BYTES)].into()));
+    assert!(outbox.push_parts(CHANNEL, vec![frame(1, WRITE_BYTES), frame(2, WRITE_BYTES)].into(), 1));
     assert_eq!(outbox.flush(NOW).frames, 1);
     assert_eq!(outbox.next(), Next::Flush);
     assert_eq!(outbox.flush(NOW).frames, 1);
@@ -237,4 +237,25 @@ async fn the_connection_is_woken_only_when_there_is_something_to_do() {
     assert!(outbox.push(CHANNEL, frame(1, 10)));
     outbox.flush(NOW);
     assert!(!woken(), "it is known already");
+}
+
+#[test]
+fn revocations_are_heard_before_anything_else_and_each_channel_waits_once() {
+    let (outbox, pipe) = outbox(100, 10, 1000);
+    assert!(outbox.push(CHANNEL, frame(1, 10)));
+    let _ = outbox.flush(NOW); // The pipe takes nothing: it is blocked now.
+    for _ in 0..1000 {
+        outbox.recheck(CHANNEL);
+        outbox.recheck(ChannelId(1));
+        outbox.end(CHANNEL, ErrorCode::Forbidden);
+        outbox.end(CHANNEL, ErrorCode::AuthFailed);
+    }
+    assert_eq!(outbox.next(), Next::Ended(vec![(CHANNEL, ErrorCode::Forbidden)]));
+    assert_eq!(outbox.next(), Next::Recheck(vec![CHANNEL, ChannelId(1)]));
+    assert_eq!(outbox.next(), Next::Blocked);
+    pipe.make_room(100);
+    outbox.abandon();
+    outbox.recheck(CHANNEL);
+    outbox.end(CHANNEL, ErrorCode::Forbidden);
+    assert_eq!(outbox.next(), Next::Dead, "nobody listens any more");
 }

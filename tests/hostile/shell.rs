@@ -20,6 +20,7 @@ use syncline::document::core::Ticket;
 use syncline::document::job::Job;
 use syncline::document::replica::Deleted;
 use syncline::document::request::Answer;
+use syncline::document::request::Receipt;
 use syncline::document::request::Refusal;
 use syncline::document::request::Request;
 use syncline::name::DocName;
@@ -127,7 +128,7 @@ impl Shell {
         self.bring_back();
         let reader = ReaderId(self.number());
         self.readers.insert(reader);
-        self.handle(Input::Join { reader, access, member: None, port: () });
+        self.handle(Input::Join { reader, access, receipt: Receipt::Echo, member: None, port: () });
         reader
     }
 
@@ -352,6 +353,8 @@ impl Shell {
                 assert!(!parts.is_empty(), "a state in no parts");
                 self.push_to_living(reader, Lost::State { have, answer });
             }
+            Effect::Status { reader, .. } => assert!(!self.ended.contains(&reader), "an answer after the end"),
+            Effect::Stateless { .. } => {}
             Effect::Deny { reader, .. } => assert!(!self.ended.contains(&reader), "a no after the end"),
             Effect::Step1 { reader, .. } => assert!(!self.ended.contains(&reader), "a question after the end"),
             Effect::Awareness { reader, .. } => self.push_to_living(reader, Lost::Awareness),
@@ -417,6 +420,7 @@ impl Shell {
             Event::OutOfOrder => self.counts.out_of_order += 1,
             Event::Poisoned => self.counts.poisoned += 1,
             Event::WaitingDropped | Event::Lagging | Event::CaughtUp | Event::AppendFailed => {}
+            Event::StatelessRefused => {}
         }
     }
 

@@ -38,18 +38,34 @@ fn version_and_help_are_fine() {
 
 #[tokio::test]
 async fn a_token_opens_what_it_was_made_for() {
-    let arguments =
-        ["token", "--sub", "alice", "--access", "table:*=write,doc=read", "--access", "x=none", "--name", "Alice"];
+    let arguments = [
+        "token",
+        "--sub",
+        "alice",
+        "--access",
+        "table:*=write,doc=read",
+        "--access",
+        "x=none",
+        "--name",
+        "Alice",
+        "--jti",
+        "t1",
+    ];
     let made = syncline(&arguments, &[SECRET]);
     assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
     let environment = vec![(SECRET.0.to_owned(), SECRET.1.to_owned())];
     let config = config::load(&Sources { environment, ..Sources::default() }).unwrap().config;
     let auth = Auth::new(&config.auth, false, Clock::start()).unwrap();
     let identity = auth.authenticate(Some(text(&made.stdout).trim())).await.unwrap();
-    assert_eq!((&*identity.sub, identity.name.as_deref()), ("alice", Some("Alice")));
-    assert_eq!(auth.access(&identity, "table:T"), Level::Write);
-    assert_eq!(auth.access(&identity, "doc"), Level::Read);
-    assert_eq!(auth.access(&identity, "x"), Level::None);
+    assert_eq!(
+        (&*identity.sub, identity.name.as_deref(), identity.jti.as_deref()),
+        ("alice", Some("Alice"), Some("t1"))
+    );
+    // An hour is the default, to the second.
+    assert_eq!(identity.expires_at_ms.unwrap() - identity.issued_at_ms.expect("it says when it was made"), 3_600_000);
+    for (name, level) in [("table:T", Level::Write), ("doc", Level::Read), ("x", Level::None)] {
+        assert_eq!(auth.authorize(&identity, name).await, Ok(level), "{name}");
+    }
 }
 
 #[test]

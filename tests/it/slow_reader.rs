@@ -30,6 +30,9 @@ const BURST: usize = 16;
 /// What a reader that does not read may cost: its outbox, what is on its way to the socket, and what an allocator does not
 /// give back.
 const COST_MAX: u64 = 16 << 20;
+/// The same beside a document that grows to the whole traffic. What such a document itself takes differs by some 30 MB from
+/// one run to the next; a reader whose updates were kept would cost all the traffic.
+const COST_BESIDE_GROWTH_MAX: u64 = TRAFFIC_BYTES as u64 / 2;
 /// `limits.outbox_bytes`.
 const OUTBOX_BYTES: u64 = 4 << 20;
 /// What such a reader finds when it reads again, of what went by: its outbox, and what the system holds for a socket.
@@ -247,7 +250,7 @@ async fn a_reader_that_stops_costs_little_and_is_caught_up_by_one_diff() {
     assert_eq!(table.lags().await, (1, 1), "one diff brought everything");
     assert!(slow.bytes < UNREAD_BYTES_MAX, "{} bytes in {} frames", slow.bytes, slow.frames);
     table.readers.push(slow);
-    assert_cost(usual, &table);
+    assert_cost(usual, &table, COST_MAX);
 
     table.write(Traffic::Repeats, UPDATE_BYTES).await;
     assert_eq!(table.lags().await, (1, 1), "from then on it hears every change as before");
@@ -266,7 +269,7 @@ async fn a_reader_that_stops_while_a_value_is_replaced_costs_little_beside_the_d
     let mut slow = table.join_narrow().await;
     table.write(Traffic::Replaces, TRAFFIC_BYTES).await;
     assert_eq!(table.lags().await, (1, 0), "one reader lags, the others never did");
-    assert_cost(usual, &table);
+    assert_cost(usual, &table, COST_BESIDE_GROWTH_MAX);
 
     slow.catch_up(&table.written).await;
     assert_eq!(table.lags().await, (1, 1), "one diff brought everything");
@@ -300,7 +303,7 @@ async fn a_socket_that_takes_nothing_for_too_long_is_dropped_and_may_come_back()
     table.assert_all_equal().await;
 }
 
-fn assert_cost(usual: u64, table: &Table) {
+fn assert_cost(usual: u64, table: &Table, cost_max: u64) {
     let cost = table.server.peak_memory().saturating_sub(usual);
-    assert!(cost <= COST_MAX, "{cost} bytes more than {usual}");
+    assert!(cost <= cost_max, "{cost} bytes more than {usual}");
 }

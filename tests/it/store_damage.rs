@@ -31,19 +31,19 @@ use crate::conformance::record;
 use crate::conformance::snapshot;
 
 const FIRST: Epoch = Epoch(0);
-const DOCS: u64 = 8;
+pub(crate) const DOCS: u64 = 8;
 
-type Kept = BTreeMap<DocName, Loaded>;
+pub(crate) type Kept = BTreeMap<DocName, Loaded>;
 
 /// How the writing server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Closed,
     Killed,
 }
 
 /// A data directory with records, snapshots, both, and a tombstone, and what is in it.
-async fn filled(end: End) -> (TempDir, Kept) {
+pub(crate) async fn filled(end: End) -> (TempDir, Kept) {
     let dir = tempfile::tempdir().unwrap();
     let store = LocalStore::open(local_options(dir.path())).unwrap();
     for n in 0..DOCS {
@@ -89,17 +89,24 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-fn copy_of(dir: &TempDir) -> TempDir {
+pub(crate) fn copy_of(dir: &TempDir) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     copy_dir(dir.path(), copy.path());
     copy
 }
 
-fn files(dir: &Path, extension: Option<&str>) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path, extension: Option<&str>) -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.retain(|path| path.is_file() && extension.is_none_or(|wanted| path.extension().is_some_and(|e| e == wanted)));
     found.sort();
     found
+}
+
+/// What is written of a segment, without the room behind it.
+pub(crate) fn written(path: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    bytes
 }
 
 fn flip(path: &Path, at: u64, mask: u8) {
@@ -113,16 +120,16 @@ fn flip(path: &Path, at: u64, mask: u8) {
 
 /// What became of each document.
 #[derive(Debug, Default)]
-struct Outcome {
-    whole: Vec<DocName>,
+pub(crate) struct Outcome {
+    pub(crate) whole: Vec<DocName>,
     /// It says that it is damaged.
-    says_so: Vec<DocName>,
+    pub(crate) says_so: Vec<DocName>,
     /// A prefix of what it was: only a tail that was cut and reported may be missing.
-    shorter: Vec<DocName>,
+    pub(crate) shorter: Vec<DocName>,
 }
 
 /// Opens and compares. Anything that is neither whole nor an honest refusal fails the test, but for a cut tail.
-async fn outcome(dir: &Path, kept: &Kept, context: &str) -> Outcome {
+pub(crate) async fn outcome(dir: &Path, kept: &Kept, context: &str) -> Outcome {
     let store = LocalStore::open(local_options(dir)).unwrap_or_else(|error| panic!("{context}: {error}"));
     let mut outcome = Outcome::default();
     for (name, expected) in kept {
@@ -154,7 +161,7 @@ async fn a_tail_cut_at_any_byte_loses_only_itself() {
         store.close().await.unwrap();
         let newest = files(&copy.path().join("log"), Some("log")).pop().unwrap();
         assert_ne!(newest.file_name(), tail.file_name());
-        let whole = fs::read(&newest).unwrap();
+        let whole = written(&newest);
         for len in 0..whole.len() {
             let cut = copy_of(&copy);
             fs::write(cut.path().join("log").join(newest.file_name().unwrap()), &whole[..len]).unwrap();
@@ -172,7 +179,7 @@ async fn a_flipped_bit_in_the_log_hurts_one_document() {
         for seed in 0..150_u64 {
             let copy = copy_of(&dir);
             let path = &logs[seed as usize % logs.len()];
-            let len = fs::metadata(path).unwrap().len();
+            let len = written(path).len() as u64;
             let dice = u64::from_le_bytes(noise(8, seed + 1).try_into().unwrap());
             let (at, mask) = (dice % len, 1 << (dice >> 32 & 7));
             flip(&copy.path().join("log").join(path.file_name().unwrap()), at, mask);
@@ -200,7 +207,7 @@ async fn a_hole_in_the_log_is_never_silent() {
     for seed in 0..60_u64 {
         let copy = copy_of(&dir);
         let path = copy.path().join("log").join(logs[seed as usize % logs.len()].file_name().unwrap());
-        let mut bytes = fs::read(&path).unwrap();
+        let mut bytes = written(&path);
         let dice = u64::from_le_bytes(noise(8, seed + 1).try_into().unwrap()) as usize;
         let from = dice % bytes.len();
         let to = (from + 512).min(bytes.len());

@@ -5,7 +5,7 @@ use syncline::document::core::Compacted;
 use syncline::document::core::Input;
 use syncline::document::job::Job;
 use syncline::document::job::Outcome;
-use syncline::document::mail::Port;
+use syncline::document::port::Port;
 use syncline::document::replica::Deleted;
 use syncline::store::Epoch;
 use syncline::store::Loaded;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use syncline::document::core::ReaderId;
-use syncline::document::mail::Port;
+use syncline::document::port::Language;
+use syncline::document::port::Port;
 use syncline::document::request::Member;
 use syncline::outbox::Closing;
 use syncline::outbox::Next;
@@ -161,7 +162,8 @@ impl Server {
             match output {
                 Output::Attach { access, .. } => {
                     let access = *access;
-                    let port = Port { outbox: end.outbox.clone(), channel: ChannelId(0) };
+                    let port =
+                        Port { outbox: end.outbox.clone(), channel: ChannelId(0), language: Language::YWebsocket };
                     if let Some((actor, reader)) = end.membership {
                         self.send(actor, Mail::Rights { reader, access });
                     } else {
@@ -262,6 +264,7 @@ impl Server {
                 self.vanish(connection);
                 moved = true;
             }
+            Next::Recheck(_) => return broken("nobody revokes anything here"),
             Next::Dead => return broken("a socket died of itself"),
             Next::Idle => {}
         }

@@ -14,6 +14,7 @@ use syncline::document::core::Lost;
 use syncline::document::core::ReaderId;
 use syncline::document::core::Ticket;
 use syncline::document::job::Outcome;
+use syncline::document::request::Receipt;
 use syncline::document::request::Request;
 use syncline::document::states::Prepared;
 use syncline::document::states::States;
@@ -116,7 +117,7 @@ fn expected(phase: Phase, input: &Input<()>) -> Then {
 fn inputs() -> Vec<Input<()>> {
     vec![
         Input::Loaded(Ok(Loaded::default())),
-        Input::Join { reader: NEWCOMER, access: Access::Write, member: None, port: () },
+        Input::Join { reader: NEWCOMER, access: Access::Write, receipt: Receipt::Echo, member: None, port: () },
         Input::Rights { reader: READER, access: Access::Read },
         Input::Leave { reader: READER },
         Input::Message { reader: READER, message: DocumentMessage::SyncStep1(Bytes::from_static(&[0])) },
@@ -169,7 +170,7 @@ fn core_in(phase: Phase, now: Now) -> Core<()> {
         Some(Effect::Run(job)) => Input::Done(job.run()),
         other => panic!("no job: {other:?}"),
     };
-    let join = Input::Join { reader: READER, access: Access::Write, member: None, port: () };
+    let join = Input::Join { reader: READER, access: Access::Write, receipt: Receipt::Echo, member: None, port: () };
     match phase {
         Phase::Loading => {}
         Phase::Closed => drop(put(&mut core, Input::Loaded(Err(StoreError::Deleted)))),

@@ -16,7 +16,8 @@ use syncline::document::core::Input;
 use syncline::document::core::Lost;
 use syncline::document::core::ReaderId;
 use syncline::document::core::Ticket;
-use syncline::document::mail::Port;
+use syncline::document::port::Encoded;
+use syncline::document::port::Port;
 use syncline::document::request::Answer;
 use syncline::document::request::Member;
 use syncline::document::request::Refusal;
@@ -27,9 +28,6 @@ use syncline::outbox::OutboxLimits;
 use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::channel::ServerMessage;
-use syncline_protocol::web_socket;
-use syncline_protocol::web_socket::Opcode;
-use syncline_protocol::y_websocket;
 
 use crate::calls::Call;
 use crate::calls::Work;
@@ -267,7 +265,9 @@ impl Server {
 
     fn deliver(&self, actor: &mut Actor, mail: Mail) {
         let input = match mail {
-            Mail::Join { reader, access, member, port } => Input::Join { reader, access, member, port },
+            Mail::Join { reader, access, member, port } => {
+                Input::Join { reader, access, receipt: port.receipt(), member, port }
+            }
             Mail::Rights { reader, access } => Input::Rights { reader, access },
             Mail::Leave { reader } => Input::Leave { reader },
             Mail::Message { reader, message } => Input::Message { reader, message },
@@ -317,10 +317,10 @@ impl Server {
                 self.call(id, actor.doc, Work::Append { batch, epoch, records });
             }
             Effect::Broadcast { update, except } => {
-                let frame = y_websocket::frame(&ServerMessage::Update(update));
+                let mut message = Encoded::new(&ServerMessage::Update(update));
                 let readers: Vec<ReaderId> = actor.core.whole_readers().map(|(reader, _)| reader).collect();
                 for reader in readers.into_iter().filter(|reader| !except.contains(reader)) {
-                    self.push(actor, reader, frame.clone(), Lost::Change);
+                    self.push(actor, reader, &mut message, Lost::Change);
                 }
             }
             Effect::BroadcastAwareness(entries) => {
@@ -330,24 +330,33 @@ impl Server {
                 }
             }
             Effect::Change { reader, update } if actor.core.is_whole(reader) => {
-                self.push(actor, reader, y_websocket::frame(&ServerMessage::Update(update)), Lost::Change);
+                self.push(actor, reader, &mut Encoded::new(&ServerMessage::Update(update)), Lost::Change);
             }
             Effect::Change { reader, .. } => self.lost(actor, reader, Lost::Change),
             Effect::Echo { reader, update } => {
                 self.promise(actor.doc, &update, "an echo")?;
-                let frame = y_websocket::frame(&ServerMessage::Update(update.clone()));
-                self.push(actor, reader, frame, Lost::Echo(update));
+                let mut message = Encoded::new(&ServerMessage::Update(update.clone()));
+                self.push(actor, reader, &mut message, Lost::Echo(update));
+            }
+            Effect::Status { reader, saved, count } => {
+                let lost = actor.core.port(reader).map_or(0, |port| port.push_statuses(saved, count));
+                if lost > 0 && saved {
+                    self.lost(actor, reader, Lost::Status(lost));
+                }
+            }
+            Effect::Stateless { from, payload } => {
+                for (_, port) in actor.core.readers().filter(|(reader, _)| Some(*reader) != from) {
+                    let _ = port.push_stateless(&payload);
+                }
             }
             Effect::State { reader, have, answer, parts } => {
-                let frames: Arc<[Bytes]> = parts.iter().map(|part| part.frame.clone()).collect();
-                let fits = actor.core.port(reader).is_none_or(|port| port.outbox.push_parts(port.channel, frames));
-                if !fits {
+                if !actor.core.port(reader).is_none_or(|port| port.push_state(&parts)) {
                     self.lost(actor, reader, Lost::State { have, answer });
                 }
             }
             Effect::Step1 { reader, state_vector } => {
                 if let Some(port) = actor.core.port(reader) {
-                    port.outbox.push_control(y_websocket::frame(&ServerMessage::SyncStep1(state_vector)));
+                    port.push_step1(state_vector);
                 }
             }
             Effect::Awareness { reader, entries } => self.push_awareness(actor, reader, entries),
@@ -359,8 +368,7 @@ impl Server {
             }
             Effect::Deny { reader, code } => {
                 if let Some(port) = actor.core.port(reader) {
-                    let denied = y_websocket::permission_denied(code.word());
-                    port.outbox.push_control(web_socket::frame(Opcode::Binary, &denied));
+                    port.push_denial(code);
                 }
             }
             Effect::Retire => self.retire(id, actor),
@@ -373,16 +381,16 @@ impl Server {
         self.calls.push(Call { actor, doc, work, answer: None });
     }
 
-    fn push(&mut self, actor: &mut Actor, reader: ReaderId, frame: Bytes, lost: Lost) {
-        let fits = actor.core.port(reader).is_none_or(|port| port.outbox.push(port.channel, frame));
+    fn push(&mut self, actor: &mut Actor, reader: ReaderId, message: &mut Encoded, lost: Lost) {
+        let fits = actor.core.port(reader).is_none_or(|port| port.push(message));
         if !fits {
             self.lost(actor, reader, lost);
         }
     }
 
     fn push_awareness(&mut self, actor: &mut Actor, reader: ReaderId, entries: Bytes) {
-        let frame = y_websocket::frame(&ServerMessage::Awareness(entries));
-        let fits = actor.core.port(reader).is_none_or(|port| port.outbox.push_awareness(port.channel, frame));
+        let mut message = Encoded::new(&ServerMessage::Awareness(entries));
+        let fits = actor.core.port(reader).is_none_or(|port| port.push_awareness(&mut message));
         if !fits {
             self.lost(actor, reader, Lost::Awareness);
         }

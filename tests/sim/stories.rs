@@ -14,6 +14,7 @@ use syncline::document::core::Lost;
 use syncline::document::core::ReaderId;
 use syncline::document::core::Ticket;
 use syncline::document::request::Answer;
+use syncline::document::request::Receipt;
 use syncline::document::request::Request;
 use syncline::document::request::Revision;
 use syncline::document::states::Part;
@@ -83,7 +84,7 @@ impl Desk {
     }
 
     fn join(&mut self, reader: ReaderId, access: Access) {
-        self.put(Input::Join { reader, access, member: None, port: () });
+        self.put(Input::Join { reader, access, receipt: Receipt::Echo, member: None, port: () });
         self.put(Input::Message { reader, message: DocumentMessage::SyncStep1(Bytes::from_static(&[0])) });
     }
 
@@ -384,14 +385,14 @@ fn a_deleted_document_is_closed_and_lives_again_only_when_created() {
 #[test]
 fn a_document_that_could_not_be_loaded_is_tried_again() {
     let mut desk = Desk::new();
-    desk.put(Input::Join { reader: ALICE, access: Access::Write, member: None, port: () });
+    desk.put(Input::Join { reader: ALICE, access: Access::Write, receipt: Receipt::Echo, member: None, port: () });
     desk.put(Input::Loaded(unavailable()));
     assert_eq!(ends(&desk.take()), vec![(ALICE, ErrorCode::StoreUnavailable)]);
     desk.now.moment = Moment(500);
     desk.join(BOB, Access::Write);
     assert_eq!(ends(&desk.take()), vec![(BOB, ErrorCode::StoreUnavailable)]);
     desk.now.moment = Moment(1_100);
-    desk.put(Input::Join { reader: ReaderId(3), access: Access::Write, member: None, port: () });
+    desk.put(Input::Join { reader: ReaderId(3), access: Access::Write, receipt: Receipt::Echo, member: None, port: () });
     assert!(desk.take().contains(&Effect::Load));
     desk.put(Input::Loaded(Ok(Loaded::default())));
     assert_eq!(step1s(&desk.take()), 1, "who waited is greeted");

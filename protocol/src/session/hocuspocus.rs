@@ -94,6 +94,16 @@ impl Hocuspocus {
         Self { settings, state, table: Table::new(settings.channels_max), pings: false }
     }
 
+    /// Whether some channel is open.
+    pub(super) fn is_proved(&self) -> bool {
+        matches!(self.state, State::Serving)
+    }
+
+    /// Bytes of the frames that wait for verdicts.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.table.held_bytes()
+    }
+
     pub(super) fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Output>) {
         if self.is_over() {
             return;

@@ -206,6 +206,24 @@ impl Session {
         }
     }
 
+    /// Whether anybody on this connection has proved who they are.
+    #[must_use]
+    pub fn is_proved(&self) -> bool {
+        match &self.dialect {
+            Dialect::YWebsocket(_) => true,
+            Dialect::Hocuspocus(session) => session.is_proved(),
+        }
+    }
+
+    /// Bytes of frames that wait for a verdict.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match &self.dialect {
+            Dialect::YWebsocket(_) => 0,
+            Dialect::Hocuspocus(session) => session.held_bytes(),
+        }
+    }
+
     /// When [`Input::Tick`] is due next, given when something was last sent to the client; `None` for never.
     #[must_use]
     pub fn deadline(&self, last_sent: Moment) -> Option<Moment> {

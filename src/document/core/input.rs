@@ -11,6 +11,7 @@ use crate::document::job::Outcome;
 use crate::document::request::Answer;
 use crate::document::request::Member;
 use crate::document::request::ReaderId;
+use crate::document::request::Receipt;
 use crate::document::request::Refusal;
 use crate::document::request::Request;
 use crate::document::request::Ticket;
@@ -32,6 +33,8 @@ pub enum Input<P> {
         reader: ReaderId,
         /// What it may do.
         access: Access,
+        /// How it hears that something is durable.
+        receipt: Receipt,
         /// Who it is, where somebody signed in.
         member: Option<Member>,
         /// How the shell reaches it; the core only keeps it.
@@ -101,6 +104,8 @@ pub enum Input<P> {
 pub enum Lost {
     /// A change of the last batch.
     Change,
+    /// So many statuses.
+    Status(u32),
     /// The reader's own update, sent back because it is durable.
     Echo(Bytes),
     /// A state: what the reader had, and whether it waits for a step 2.
@@ -168,6 +173,22 @@ pub enum Effect {
         reader: ReaderId,
         /// What it sent.
         update: Bytes,
+    },
+    /// To one reader: so many of its updates are durable, or count for nothing.
+    Status {
+        /// To whom.
+        reader: ReaderId,
+        /// Whether they are durable.
+        saved: bool,
+        /// How many times it is to hear that.
+        count: u32,
+    },
+    /// To every reader but one that can hear it: what a client says to the others.
+    Stateless {
+        /// Who says it.
+        from: Option<ReaderId>,
+        /// The text.
+        payload: Bytes,
     },
     /// To one reader: a state, in parts that arrive one after the other.
     State {
@@ -242,4 +263,6 @@ pub enum Event {
     CaughtUp,
     /// An append failed.
     AppendFailed,
+    /// Somebody who may not publish said something to the others.
+    StatelessRefused,
 }

@@ -21,7 +21,9 @@ use crate::document::replica::Poisoned;
 use crate::document::request::Member;
 use crate::document::request::Refusal;
 use crate::document::saving::Ack;
+use crate::document::saving::Owed;
 use crate::document::saving::Purpose;
+use crate::document::waiting::Dropped;
 use crate::document::waiting::Held;
 use crate::store::Record;
 
@@ -34,6 +36,7 @@ use super::Phase;
 use super::ReaderId;
 use super::Size;
 use super::Ticket;
+use super::questions::Question;
 
 /// No client, no struct, no deletion.
 pub(super) const EMPTY_UPDATE: &[u8] = &[0, 0];
@@ -45,7 +48,7 @@ pub(super) const TOGETHER_MAX: usize = 64;
 /// Where an update comes from, and who waits for it.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    Reader { reader: ReaderId, sent: Bytes, kind: Kind },
+    Reader { reader: ReaderId, sent: Bytes, kind: Kind, owed: Owed },
     Ticket { ticket: Ticket, member: Option<Member>, purpose: Purpose },
 }
 
@@ -109,7 +112,8 @@ pub(super) enum Kind {
 impl Source {
     pub(super) fn ack(&self) -> Ack {
         match self {
-            Self::Reader { reader, sent, .. } => Ack::Echo { reader: *reader, update: sent.clone() },
+            Self::Reader { reader, owed: Owed::Status(count), .. } => Ack::Status { reader: *reader, count: *count },
+            Self::Reader { reader, sent, owed: Owed::Echo, .. } => Ack::Echo { reader: *reader, update: sent.clone() },
             Self::Ticket { ticket, purpose, .. } => Ack::Ticket { ticket: *ticket, purpose: *purpose },
         }
     }
@@ -155,10 +159,14 @@ impl<P> Core<P> {
         self.merge(now, &source, update, &summary, ack, effects);
     }
 
-    /// Somebody edits who may not: the channel ends, because its copy diverges. Offline content is another matter: it can be
-    /// what others wrote and a crash took before it was durable. Its writer brings it back; this reader only hears no.
+    /// Somebody edits who may not. One that can be told that its edit counts for nothing is told so. Elsewhere the channel
+    /// ends, because its copy diverges. Offline content is another matter: it can be what others wrote and a crash took
+    /// before it was durable. Its writer brings it back; this reader only hears no.
     fn refuse_read_only(&mut self, source: &Source, effects: &mut Vec<Effect>) {
         match source {
+            Source::Reader { reader, owed: Owed::Status(_), .. } => {
+                effects.push(Effect::Status { reader: *reader, saved: false, count: 1 });
+            }
             Source::Reader { reader, kind: Kind::Step2, .. } => {
                 effects.push(Effect::Deny { reader: *reader, code: ErrorCode::Forbidden });
             }
@@ -207,22 +215,25 @@ impl<P> Core<P> {
                 let refusal = Refusal::new(ErrorCode::ChannelError, "the update builds on changes that are not here");
                 self.refuse(&source, &refusal, effects);
             }
-            Source::Reader { reader, sent, .. } => {
+            Source::Reader { reader, sent, owed, .. } => {
                 if !self.readers.contains_key(&reader) {
                     return; // Its first half was refused.
                 }
                 effects.push(Effect::Count(Event::OutOfOrder));
-                let dropped = self.waiting.hold(Held { from: reader, update, sent, since: now.moment });
+                let dropped = self.waiting.hold(Held { from: reader, update, sent, owed, since: now.moment });
                 self.ask_again(now, dropped, effects);
             }
         }
     }
 
     /// Asks writers whose updates were dropped for everything that we lack.
-    pub(super) fn ask_again(&mut self, now: Now, writers: Vec<ReaderId>, effects: &mut Vec<Effect>) {
-        for writer in writers {
+    pub(super) fn ask_again(&mut self, now: Now, dropped: Vec<Dropped>, effects: &mut Vec<Effect>) {
+        for Dropped { from, owed } in dropped {
             effects.push(Effect::Count(Event::WaitingDropped));
-            self.ask_for_rest(now, writer, effects);
+            if let Some(reader) = self.readers.get_mut(&from) {
+                reader.questions.dropped(owed);
+            }
+            self.ask_for_rest(now, from, effects);
         }
     }
 
@@ -236,7 +247,9 @@ impl<P> Core<P> {
             return;
         }
         reader.asked_at = Some(now.moment);
-        effects.push(Effect::Step1 { reader: writer, state_vector: live.replica.clocks().encode() });
+        if reader.questions.ask(Question::Rest) {
+            effects.push(Effect::Step1 { reader: writer, state_vector: live.replica.clocks().encode() });
+        }
     }
 
     pub(super) fn ask_after_pause(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -265,7 +278,7 @@ impl<P> Core<P> {
         let Some(reader) = self.readers.get(&held.from) else { return };
         if reader.access == Access::Read {
             // Its rights changed meanwhile: judged as if it came now.
-            let source = Source::Reader { reader: held.from, sent: held.sent, kind: Kind::Edit };
+            let source = Source::Reader { reader: held.from, sent: held.sent, kind: Kind::Edit, owed: held.owed };
             return self.update(now, source, held.update, effects);
         }
         let Phase::Live(live) = &self.phase else {
@@ -274,7 +287,7 @@ impl<P> Core<P> {
             return;
         };
         let Ok((ready, rest)) = split_ready(&held.update, live.replica.clocks(), &self.settings.update) else { return };
-        let source = Source::Reader { reader: held.from, sent: held.sent.clone(), kind: Kind::Edit };
+        let source = Source::Reader { reader: held.from, sent: held.sent.clone(), kind: Kind::Edit, owed: held.owed };
         match (ready, rest) {
             (Some(ready), None) => self.update(now, source, ready, effects),
             (None, None) => self.acknowledge(&source, effects),

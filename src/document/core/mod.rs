@@ -13,6 +13,7 @@ mod encode;
 mod input;
 mod life;
 mod merge;
+mod questions;
 mod readers;
 mod settle;
 
@@ -46,6 +47,7 @@ use super::waiting::Waiting;
 
 use merge::Pending;
 use merge::Taken;
+use questions::Questions;
 
 pub use super::request::ReaderId;
 pub use super::request::Ticket;
@@ -214,6 +216,9 @@ struct Reader<P> {
     sync: Sync,
     awareness_behind: bool,
     asked_at: Option<Moment>,
+    questions: Questions,
+    /// What it is to be told when it has read what is on its way.
+    owed: u32,
 }
 
 /// How much of the document a reader has, or has on its way.
@@ -416,7 +421,7 @@ impl<P> Core<P> {
         }
         match input {
             Input::Loaded(result) => self.loaded(now, result, effects),
-            Input::Join { reader, access, member, port } => {
+            Input::Join { reader, access, receipt, member, port } => {
                 let joining = Box::new(Reader {
                     port,
                     access,
@@ -425,6 +430,8 @@ impl<P> Core<P> {
                     sync: Sync::Greeted,
                     awareness_behind: false,
                     asked_at: None,
+                    questions: Questions::new(receipt),
+                    owed: 0,
                 });
                 self.join(now, reader, joining, effects);
             }

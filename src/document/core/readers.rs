@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::awareness::Entry;
+use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::state_vector::StateVector;
 
@@ -23,6 +24,7 @@ use super::Whom;
 use super::life::CLOSED_IDLE;
 use super::merge::Kind;
 use super::merge::Source;
+use super::questions::Question;
 use super::settle::starts_of;
 
 impl<P> Core<P> {
@@ -39,9 +41,12 @@ impl<P> Core<P> {
         }
     }
 
+    /// Asks for what we lack, and says who is here. A client that counts is asked when it asks.
     fn greet(&self, id: ReaderId, effects: &mut Vec<Effect>) {
         let (Some(_), Some(clocks)) = (self.replica(), self.clocks()) else { return };
-        effects.push(Effect::Step1 { reader: id, state_vector: clocks.encode() });
+        if self.readers.get(&id).is_some_and(|reader| !reader.questions.counts()) {
+            effects.push(Effect::Step1 { reader: id, state_vector: clocks.encode() });
+        }
         if let Some(entries) = self.awareness.encode_all() {
             effects.push(Effect::Awareness { reader: id, entries });
         }
@@ -78,17 +83,19 @@ impl<P> Core<P> {
     }
 
     pub(super) fn message(&mut self, now: Now, reader: ReaderId, message: DocumentMessage, effects: &mut Vec<Effect>) {
-        if !self.readers.contains_key(&reader) {
+        let Some(known) = self.readers.get_mut(&reader) else {
             return; // It was ended, and its last words were still under way.
-        }
+        };
         match message {
             DocumentMessage::SyncStep1(state_vector) => self.step1(now, reader, state_vector, effects),
             DocumentMessage::SyncStep2(update) => {
-                let source = Source::Reader { reader, sent: update.clone(), kind: Kind::Step2 };
+                let owed = known.questions.answered();
+                let source = Source::Reader { reader, sent: update.clone(), kind: Kind::Step2, owed };
                 self.update(now, source, update, effects);
             }
             DocumentMessage::Update(update) => {
-                let source = Source::Reader { reader, sent: update.clone(), kind: Kind::Edit };
+                let owed = known.questions.worth();
+                let source = Source::Reader { reader, sent: update.clone(), kind: Kind::Edit, owed };
                 self.update(now, source, update, effects);
             }
             DocumentMessage::Awareness(entries) => self.presence(now, reader, &entries, effects),
@@ -97,8 +104,23 @@ impl<P> Core<P> {
                     effects.push(Effect::Awareness { reader, entries });
                 }
             }
-            // No dialect that is served yet has it.
-            DocumentMessage::Stateless(_) => {}
+            DocumentMessage::Stateless(payload) if known.access == Access::Write => {
+                effects.push(Effect::Stateless { from: Some(reader), payload });
+            }
+            DocumentMessage::Stateless(_) => effects.push(Effect::Count(Event::StatelessRefused)),
+        }
+    }
+
+    /// A client that counts begins anew: it has forgotten what it was owed, and expects to be asked in return.
+    fn begin(&mut self, id: ReaderId, effects: &mut Vec<Effect>) {
+        let Some(reader) = self.readers.get_mut(&id).filter(|reader| reader.questions.counts()) else { return };
+        reader.owed = 0;
+        reader.questions.forgive();
+        let asks = reader.questions.ask(Question::Whole);
+        self.saving.forgive(id);
+        self.waiting.forgive(id);
+        if let Some(clocks) = self.clocks().filter(|_| asks) {
+            effects.push(Effect::Step1 { reader: id, state_vector: clocks.encode() });
         }
     }
 
@@ -106,6 +128,7 @@ impl<P> Core<P> {
         let Ok(theirs) = StateVector::decode(state_vector) else {
             return self.end(id, ErrorCode::InvalidPayload, effects);
         };
+        self.begin(id, effects);
         match &self.phase {
             Phase::Building(_) => self.answer_early(id, &theirs, effects),
             _ => {
@@ -147,9 +170,13 @@ impl<P> Core<P> {
             Lost::Change => Some((lowered(clocks, &before), false)),
             Lost::Echo(update) => Some((lowered(&lowered(clocks, &before), &starts_of(update)), false)),
             Lost::State { have, answer } => Some((lowered(have, &before), *answer)),
-            Lost::Awareness => None,
+            Lost::Awareness | Lost::Status(_) => None,
         });
         let Some(reader) = self.readers.get_mut(&id) else { return };
+        if let Lost::Status(count) = lost {
+            reader.owed = reader.owed.saturating_add(count);
+            return;
+        }
         let Some((missing, answer)) = missing else {
             reader.awareness_behind = true;
             return;
@@ -167,6 +194,10 @@ impl<P> Core<P> {
         let Some(reader) = self.readers.get_mut(&id) else { return };
         if matches!(reader.sync, Sync::Lagging { .. }) {
             self.catch_ups.insert(id);
+        }
+        let count = std::mem::take(&mut reader.owed);
+        if count > 0 {
+            effects.push(Effect::Status { reader: id, saved: true, count });
         }
         if std::mem::take(&mut reader.awareness_behind)
             && let Some(entries) = self.awareness.encode_all()

@@ -55,6 +55,10 @@ impl<P> Core<P> {
                 }
                 effects.push(Effect::Echo { reader, update });
             }
+            Ack::Status { reader, count } if self.readers.contains_key(&reader) => {
+                effects.push(Effect::Status { reader, saved: true, count });
+            }
+            Ack::Status { .. } => {}
             Ack::Since { reader, since } => self.release_since(reader, &since, effects),
             Ack::Ticket { ticket, purpose } => {
                 let answer = match purpose {

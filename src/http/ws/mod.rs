@@ -3,27 +3,23 @@
 //! A browser cannot see the HTTP status of a refused upgrade, so a socket that may not enter is accepted, told why, held for
 //! a moment (older clients redial at once) and closed with its code.
 
+mod admission;
 mod connection;
+mod rights;
+mod seats;
 mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderMap;
 use axum::http::Request;
-use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
-use syncline_protocol::ErrorCode;
-use syncline_protocol::Moment;
-use syncline_protocol::channel::Access;
-use syncline_protocol::session::Grant;
+use syncline_protocol::session::HocuspocusSettings;
 use syncline_protocol::session::SessionSettings;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -31,23 +27,17 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::auth::Auth;
-use crate::auth::Identity;
-use crate::auth::access::Level;
 use crate::clock::Clock;
-use crate::document::request::Member;
-use crate::http::caller::token;
 use crate::http::origins::Origins;
 use crate::hub::Hub;
 use crate::limit::ConnectionCounts;
-use crate::limit::ConnectionGuard;
 use crate::limit::KeyedLimiter;
 use crate::limit::TokenBucket;
-use crate::limit::address_key;
 use crate::metrics::Metrics;
-use crate::name::DocName;
 use crate::outbox::Budget;
 use crate::outbox::OutboxLimits;
 
+use admission::Admission;
 use connection::Connection;
 
 /// What a refused socket may still send; nobody listens.
@@ -77,6 +67,8 @@ pub struct Sockets {
     pub outboxes: Arc<Budget>,
     /// Refused sockets that are being held.
     pub held: AtomicUsize,
+    /// Bytes that wait on connections on which nobody has proved anything yet.
+    pub unproved_bytes: AtomicUsize,
     /// Cancelled when the process drains: every connection closes 1012 within the stagger.
     pub drain: CancellationToken,
     /// Counts connections, so that draining can wait for them.
@@ -100,6 +92,8 @@ pub struct SocketLimits {
     pub hold_refused: Duration,
     /// How many are held at once; beyond, they are closed at once.
     pub held_max: usize,
+    /// Bytes that may wait, over all connections, on those on which nobody has proved anything yet.
+    pub unproved_bytes_max: usize,
     /// Over how long the closes of a drain are spread.
     pub drain_stagger: Duration,
 }
@@ -107,18 +101,32 @@ pub struct SocketLimits {
 /// A silent document is made to speak this often: clients give up after 30 s without a message.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// The prefix of addresses that are for WebSockets.
-const PREFIX: &str = "/sync/";
+/// One document, which the rest of the address names.
+const DOCUMENT_PREFIX: &str = "/sync/";
+/// Any documents, which the frames name.
+const DOCUMENTS: &str = "/collab";
+
+/// How long before its token runs out a client is asked for another.
+const RENEW_BEFORE: Duration = Duration::from_secs(30);
+/// How long a connection may be without an open channel, a channel without a token, and a token without a verdict.
+const AUTH_WITHIN: Duration = Duration::from_secs(60);
+/// How soon a client that was let in must begin to synchronise.
+const SYNC_WITHIN: Duration = Duration::from_secs(10);
+/// Documents of one connection.
+const CHANNELS_MAX: usize = 1000;
 
 /// What requests that do not ask for a WebSocket get at its address. Those that do never come to the router: see
 /// [`is_asked_for`].
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new().route("/sync/{*doc}", get(async || upgrade::NotAnUpgrade))
+    let not_an_upgrade = || get(async || upgrade::NotAnUpgrade);
+    Router::new().route("/sync/{*doc}", not_an_upgrade()).route(DOCUMENTS, not_an_upgrade())
 }
 
 /// Whether a request asks for a WebSocket where there are some.
 pub fn is_asked_for<B>(request: &Request<B>) -> bool {
-    request.uri().path().starts_with(PREFIX) && upgrade::is_complete(request)
+    let path = request.uri().path();
+    let is_known = path.starts_with(DOCUMENT_PREFIX) || path.trim_end_matches('/') == DOCUMENTS;
+    is_known && upgrade::is_complete(request)
 }
 
 /// Says yes to a request that [`is_asked_for`]: the response, and what the connection becomes when it was sent.
@@ -149,70 +157,22 @@ impl Promised {
     }
 }
 
-/// What was found out about somebody who wants in.
-struct Admission {
-    doc: Option<DocName>,
-    verdict: Result<Grant, ErrorCode>,
-    member: Option<Member>,
-    guard: Option<ConnectionGuard>,
-}
-
 impl Sockets {
-    async fn admit(&self, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Admission {
-        let Some(doc) = document_of(uri) else { return Admission::refused(ErrorCode::InvalidPayload) };
-        let entered = if self.origins.admit(headers) {
-            match token(headers, uri) {
-                Ok(token) => self.enter(peer, &doc, token.as_deref()).await,
-                Err(_) => Err(ErrorCode::InvalidPayload),
-            }
-        } else {
-            // A page elsewhere, in the browser of somebody who is let in.
-            tracing::debug!(event = "connection_refused", code = ErrorCode::Forbidden.word(), reason = "origin");
-            Err(ErrorCode::Forbidden)
-        };
-        match entered {
-            Ok(admission) => Admission { doc: Some(doc), ..admission },
-            Err(code) => {
-                self.metrics.refused(code);
-                Admission::refused(code)
-            }
-        }
-    }
-
-    async fn enter(&self, peer: IpAddr, doc: &DocName, token: Option<&str>) -> Result<Admission, ErrorCode> {
-        let now = self.clock.now();
-        let limiter = self.failed_connects.as_ref().filter(|_| !self.auth.is_dev());
-        if limiter.is_some_and(|limiter| limiter.check(&address_key(peer), now.moment).is_err()) {
-            return Err(ErrorCode::RateLimited);
-        }
-        let identity = self.auth.authenticate(token).await.map_err(|error| {
-            if let Some(limiter) = limiter {
-                let _ = limiter.take(&address_key(peer), now.moment); // This failure counts; whether it was one too many shows next time.
-            }
-            tracing::debug!(event = "connection_refused", code = error.code.word(), reason = %error.message);
-            error.code
-        })?;
-        let access = match self.auth.access(&identity, doc.as_str()) {
-            Level::None => return Err(ErrorCode::Forbidden),
-            Level::Read => Access::Read,
-            Level::Write | Level::Admin => Access::Write,
-        };
-        let user = (!self.auth.is_dev()).then_some(identity.sub.as_ref());
-        let guard = self.connections.try_enter(user)?;
-        let expires_at = identity.expires_at_ms.map(|at| self.moment_of(at));
-        let member = Some(member_of(&identity));
-        Ok(Admission { doc: None, verdict: Ok(Grant { access, expires_at }), member, guard: Some(guard) })
-    }
-
-    /// A wall-clock time on the monotonic clock: later changes of the wall clock neither prolong nor cut a session.
-    fn moment_of(&self, wall_ms: u64) -> Moment {
-        let now = self.clock.now();
-        now.moment.after(Duration::from_millis(wall_ms.saturating_sub(now.wall_ms)))
-    }
-
     fn session_settings(&self, hold: bool) -> SessionSettings {
         let hold = if hold { self.limits.hold_refused } else { Duration::ZERO };
         SessionSettings { keep_alive: KEEP_ALIVE, grace: self.limits.grace, hold }
+    }
+
+    fn hocuspocus_settings(&self) -> HocuspocusSettings {
+        HocuspocusSettings {
+            keep_alive: KEEP_ALIVE,
+            grace: self.limits.grace,
+            renew_before: RENEW_BEFORE,
+            auth_within: AUTH_WITHIN,
+            sync_within: SYNC_WITHIN,
+            channels_max: CHANNELS_MAX,
+            anonymous: self.auth.is_dev(),
+        }
     }
 
     /// Bytes of one message. Nobody listens to what a refused client says.
@@ -223,39 +183,6 @@ impl Sockets {
     fn update_bucket(&self) -> Option<TokenBucket> {
         self.limits.updates.map(|(rate, burst)| TokenBucket::new(rate, burst))
     }
-
-    /// Takes one of the places in which refused sockets are held.
-    fn hold_place(self: &Arc<Self>) -> Option<HeldPlace> {
-        let place = HeldPlace(self.clone());
-        let held = self.held.fetch_add(1, Ordering::Relaxed);
-        (held < self.limits.held_max).then_some(place) // Otherwise the place is given back as it is dropped.
-    }
-}
-
-/// One of the places in which refused sockets are held.
-struct HeldPlace(Arc<Sockets>);
-
-impl Drop for HeldPlace {
-    fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Admission {
-    fn refused(code: ErrorCode) -> Self {
-        Self { doc: None, verdict: Err(code), member: None, guard: None }
-    }
-}
-
-fn member_of(identity: &Identity) -> Member {
-    Member { user: identity.sub.clone(), name: identity.name.clone() }
-}
-
-/// The document that an address names: everything after `/sync/`, percent-decoded once.
-fn document_of(uri: &Uri) -> Option<DocName> {
-    let raw = uri.path().strip_prefix(PREFIX)?;
-    let name = percent_decode_str(raw).decode_utf8().ok()?;
-    DocName::parse(&name).ok()
 }
 
 #[cfg(test)]
@@ -270,17 +197,5 @@ mod tests {
     fn a_connection_at_rest_is_small() {
         let running = future_size(Promised::begin);
         assert!(running <= 1536, "{running}");
-    }
-
-    #[test]
-    fn a_document_is_named_by_its_address() {
-        let named = |path: &str| document_of(&path.parse().unwrap()).map(|name| name.to_string());
-        assert_eq!(named("/sync/a%20b/%C3%BC"), Some("a b/ü".into()));
-        assert_eq!(named("/sync/table:T?token=x"), Some("table:T".into()));
-        assert_eq!(named("/sync/a%252Fb"), Some("a%2Fb".into()), "decoded once");
-        assert_eq!(named("/sync/a%2Fb"), Some("a/b".into()));
-        assert_eq!(named("/sync/%ff"), None);
-        assert_eq!(named("/sync/"), None);
-        assert_eq!(named("/sync/user:bob"), None);
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn open(options: LocalOptions) -> Result<LocalStore, OpenError> {
     survey.segments.iter().try_for_each(|segment| settle(&dir.log, &index, segment))?;
     let next = survey.next_id();
     drop(survey);
-    let log = Arc::new(Log::new(dir.log.clone(), index, options.segment_bytes, options.faults));
+    let log = Arc::new(Log::new(dir.log.clone(), index, options.segment_bytes, options.faults, options.metrics));
     let keeping = Arc::new(Keeping::new(Arc::clone(&log), snapshots));
     keeping.rebuild_if_wasteful();
     let failed = |error: io::Error| OpenError::io("the log cannot be written", &error);
@@ -95,7 +95,7 @@ fn report(segment: &Surveyed) {
     }
 }
 
-/// Cuts a torn tail, and gives the segment its table of contents.
+/// Cuts room and a torn tail off, and gives the segment its table of contents.
 fn settle(log: &LogDir, index: &Index, segment: &Surveyed) -> Result<(), OpenError> {
     let Some(file) = segment.file.as_deref() else {
         // A table whose segment was deleted, and which a crash left, goes too; one that is needed stays as evidence.
@@ -106,11 +106,11 @@ fn settle(log: &LogDir, index: &Index, segment: &Surveyed) -> Result<(), OpenErr
             log.remove(segment.id).map_err(|error| OpenError::io("a table of contents cannot be deleted", &error))
         };
     };
+    if segment.excess > 0 {
+        cut(file, segment.bytes).map_err(|error| OpenError::io("a segment's end cannot be cut", &error))?;
+    }
     if !segment.scanned {
         return Ok(());
-    }
-    if segment.torn > 0 {
-        cut(file, segment.bytes).map_err(|error| OpenError::io("a torn tail cannot be cut", &error))?;
     }
     let table = files::table_of(index, segment.id);
     if let Err(error) = log.write_table(&table) {

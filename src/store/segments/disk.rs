@@ -20,6 +20,8 @@ pub enum DiskMood {
     Torn = 2,
     /// Writes arrive, but making them durable fails.
     SyncFails = 3,
+    /// There is room for what must be written, and for nothing ahead of it.
+    Tight = 4,
 }
 
 /// Lets tests take the disk away from a running store. A store that was not given one works with the bare disk.
@@ -47,6 +49,15 @@ impl DiskFaults {
         }
         self.check_write()?;
         file.write_all_at(bytes, at)
+    }
+
+    /// Writes what may be left out: half of it arrives where there is no room.
+    pub(crate) fn write_ahead(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        if self.is(DiskMood::Tight) {
+            file.write_all_at(&bytes[..bytes.len() / 2], at)?;
+            return Err(full());
+        }
+        self.write_all_at(file, bytes, at)
     }
 
     pub(crate) fn sync_data(&self, file: &File) -> io::Result<()> {

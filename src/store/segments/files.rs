@@ -51,7 +51,9 @@ pub(crate) struct Surveyed {
     /// `None` when only the table of contents is left.
     pub(crate) file: Option<Arc<File>>,
     pub(crate) bytes: u64,
-    /// Bytes behind the last whole entry.
+    /// Bytes of the file that do not count any more, behind those that do: room, or what follows.
+    pub(crate) excess: u64,
+    /// Bytes of what was being written when the machine stopped.
     pub(crate) torn: u64,
     /// Whether its table of contents has to be written.
     pub(crate) scanned: bool,
@@ -150,6 +152,7 @@ impl LogDir {
             id,
             file: None,
             bytes: table.as_ref().map_or(0, |t| t.bytes),
+            excess: 0,
             torn: 0,
             scanned: table.is_none(),
             entries: 0,
@@ -165,11 +168,12 @@ impl LogDir {
                 found.holes.retain(|hole| table.as_ref().is_none_or(|t| hole.from < t.bytes));
                 found.entries = scan.entries;
                 if table.is_none() {
-                    found.torn = file.metadata()?.len().saturating_sub(scan.end);
+                    found.torn = scan.torn;
                     found.bytes = scan.end;
                     found.docs = scan.docs.into_values().collect();
                 }
             }
+            found.excess = file.metadata()?.len().saturating_sub(found.bytes);
             found.file = Some(Arc::new(file));
         }
         found.docs.extend(table.into_iter().flat_map(|t| t.docs));

@@ -105,6 +105,8 @@ pub(crate) struct Trailer {
     pub(crate) last: u64,
     /// From the entry's first byte to the trailer's first.
     pub(crate) distance: u32,
+    /// From the first byte that was written together with the entry to the entry's first. 0 where that is not known.
+    pub(crate) in_round: u32,
     /// The trailer's own length.
     pub(crate) bytes: usize,
 }
@@ -114,9 +116,11 @@ pub(crate) fn trailer_distance(header: &Header) -> usize {
     header.bytes() + header.body_bytes as usize
 }
 
-/// Appends a whole entry to `out`. `header.body_bytes` is set from `body`, which is at most [`BODY_BYTES_MAX`] long.
+/// Appends a whole entry to `out`, which holds what is written together with it. `header.body_bytes` is set from `body`,
+/// which is at most [`BODY_BYTES_MAX`] long.
 pub(crate) fn write(out: &mut Vec<u8>, salt: u32, header: &mut Header, body: &[u8]) {
     let start = out.len();
+    let in_round = u32::try_from(start).expect("rounds are bounded");
     header.body_bytes = u32::try_from(body.len()).expect("bodies are bounded by BODY_BYTES_MAX");
     let name_bytes = u16::try_from(header.name.len()).expect("names are at most 255 bytes");
     out.extend_from_slice(&HEADER_MAGIC);
@@ -140,7 +144,7 @@ pub(crate) fn write(out: &mut Vec<u8>, salt: u32, header: &mut Header, body: &[u
     out.extend_from_slice(&[header.kind.code(), 0]);
     out.extend_from_slice(&name_bytes.to_le_bytes());
     out.extend_from_slice(&distance.to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&in_round.to_le_bytes());
     out.extend_from_slice(&header.epoch.to_le_bytes());
     out.extend_from_slice(&if header.kind == Kind::Note { header.first } else { header.last() }.to_le_bytes());
     out.extend_from_slice(header.name.as_bytes());
@@ -177,6 +181,7 @@ pub(crate) fn trailer(bytes: &[u8], salt: u32) -> Option<Trailer> {
         kind: Kind::of(bytes[4])?,
         name: text(&bytes[TRAILER_FIXED..TRAILER_FIXED + name_bytes])?,
         distance: u32_at(bytes, 8),
+        in_round: u32_at(bytes, 12),
         epoch: u64_at(bytes, 16),
         last: u64_at(bytes, 24),
         bytes: TRAILER_FIXED + name_bytes + CRC_BYTES,
@@ -253,6 +258,15 @@ mod tests {
         let end = trailer(&bytes[at..], 42).unwrap();
         assert_eq!((end.distance as usize, end.last, end.epoch, end.name.as_str()), (at, 8, 3, "table:ü"));
         assert_eq!(at + end.bytes, bytes.len());
+    }
+
+    #[test]
+    fn a_trailer_tells_where_its_round_began() {
+        let (mut header, mut round) = sample();
+        let second = round.len();
+        write(&mut round, 42, &mut header, b"another");
+        let starts = (0..round.len()).filter_map(|at| trailer(&round[at..], 42)).map(|end| end.in_round as usize);
+        assert_eq!(starts.collect::<Vec<_>>(), [0, second]);
     }
 
     #[test]

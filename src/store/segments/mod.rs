@@ -23,5 +23,7 @@ pub(crate) mod job;
 pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod round;
+pub(crate) mod room;
 pub(crate) mod scan;
+pub(crate) mod window;
 pub(crate) mod writer;

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Instant;
 
+use crate::metrics::Metrics;
 use crate::name::DocName;
 use crate::store::StoreError;
 use crate::store::record;
@@ -32,6 +34,7 @@ use crate::store::segments::index::SegmentId;
 use crate::store::segments::job::Job;
 use crate::store::segments::queue::Bounds;
 use crate::store::segments::queue::Queue;
+use crate::store::segments::room::Room;
 use crate::store::segments::round::Finish;
 use crate::store::segments::round::Round;
 use crate::store::segments::round::plain;
@@ -55,12 +58,19 @@ pub(crate) struct Log {
     pub(crate) line: Queue<Job>,
     pub(crate) segment_bytes: u64,
     pub(crate) faults: DiskFaults,
+    metrics: Option<Arc<Metrics>>,
     index: Mutex<Index>,
 }
 
 impl Log {
-    pub(crate) fn new(dir: LogDir, index: Index, segment_bytes: u64, faults: DiskFaults) -> Self {
-        Self { dir, line: Queue::new(LINE), segment_bytes, faults, index: Mutex::new(index) }
+    pub(crate) fn new(
+        dir: LogDir,
+        index: Index,
+        segment_bytes: u64,
+        faults: DiskFaults,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
+        Self { dir, line: Queue::new(LINE), segment_bytes, faults, metrics, index: Mutex::new(index) }
     }
 
     /// The index. Held for moments only, never while a file is touched.
@@ -74,6 +84,7 @@ struct Current {
     id: SegmentId,
     file: Arc<File>,
     end: u64,
+    room: Room,
     /// Where the last roster was written.
     roster_at: u64,
     /// Who was written to, with the end of the round, since shortly before that. Bounded by the bytes between two rosters.
@@ -132,7 +143,7 @@ impl Writer {
                 job => round.decide(job),
             }
         }
-        if let Err(error) = self.write(&round.bytes) {
+        if let Err(error) = self.write(&mut round.bytes, round.records) {
             self.broken = true;
             let finish = std::mem::take(&mut round.finish);
             return self.refuse(Vec::new(), finish, &error);
@@ -183,10 +194,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Completes the current segment. Without its table of contents it is merely scanned at the next start.
+    /// Completes the current segment: gives its room back. Without its table of contents it is merely scanned at the next
+    /// start, without being cut it is cut then.
     fn seal(&self) {
         let table = files::table_of(&self.log.index(), self.current.id);
-        if let Err(error) = self.log.dir.write_table(&table) {
+        let cut = self.current.file.set_len(self.current.end);
+        if let Err(error) = cut.and_then(|()| self.log.dir.write_table(&table)) {
             tracing::warn!(event = "store_table_unwritten", segment = table.segment, %error, "a segment will be scanned");
         }
         // Only now: a sealed segment that nothing points to may be deleted at any moment, its table too.
@@ -195,12 +208,18 @@ impl Writer {
         }
     }
 
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &mut Vec<u8>, records: u32) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.log.faults.write_all_at(&self.current.file, bytes, self.current.end)?;
-        self.log.faults.sync_data(&self.current.file)
+        let started = Instant::now();
+        let (log, Current { file, end, room, .. }) = (&self.log, &mut self.current);
+        room.write(&log.faults, file, bytes, *end, log.segment_bytes)?;
+        log.faults.sync_data(file)?;
+        if let Some(metrics) = &log.metrics {
+            metrics.committed(records, bytes.len(), started.elapsed());
+        }
+        Ok(())
     }
 
     /// Writes a roster where one is due; answers since where the next one has to tell.
@@ -276,7 +295,8 @@ fn begin(log: &Log, id: SegmentId) -> io::Result<Current> {
     let segment =
         Segment { file: Arc::clone(&file), bytes: SEGMENT_HEADER_BYTES, sealed: false, refs: 0, live: 0, stuck: false };
     log.index().segments.insert(id, segment);
-    Ok(Current { id, file, end: SEGMENT_HEADER_BYTES, roster_at: SEGMENT_HEADER_BYTES, recent: Vec::new() })
+    let (end, roster_at) = (SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES);
+    Ok(Current { id, file, end, room: Room::default(), roster_at, recent: Vec::new() })
 }
 
 fn standing(doc: &DocName, state: &DocState) -> StoredStanding {
