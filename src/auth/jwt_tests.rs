@@ -111,6 +111,10 @@ async fn times_are_checked_with_leeway() {
         (with("nbf", json!(NOW_S + 5)), None),
         (with("nbf", json!(NOW_S + 6)), Some(ErrorCode::AuthFailed)),
         (with("nbf", json!(u64::MAX)), Some(ErrorCode::AuthFailed)),
+        (with("iat", json!(NOW_S + 1000)), None),
+        (with("iat", json!(u64::MAX)), Some(ErrorCode::AuthFailed)),
+        (with("iat", json!(-1)), Some(ErrorCode::AuthFailed)),
+        (with("iat", json!("today")), Some(ErrorCode::AuthFailed)),
         (json!({"sub": "alice"}), Some(ErrorCode::AuthFailed)),
     ] {
         assert_eq!(code(&token(&claims)).await, refused, "{claims}");
