@@ -45,6 +45,7 @@ use super::replica::Deleted;
 use super::request::Answer;
 use super::request::Refusal;
 use super::surroundings::Surroundings;
+use super::touched::Touched;
 
 /// Mails that wait for one document. Full: the connections that feed it are read more slowly.
 pub const INBOX_MAILS_MAX: usize = 1024;
@@ -56,29 +57,6 @@ const READERS_INLINE: usize = 256;
 
 /// Asked when a document wants to leave memory: whether nobody holds it any more. Under the hub's lock.
 pub type Release = Box<dyn Fn(&Inbox<Mail>) -> bool + Send>;
-
-/// Whose outboxes have something new.
-#[derive(Debug)]
-enum Touched {
-    Some(Vec<ReaderId>),
-    All,
-}
-
-impl Default for Touched {
-    fn default() -> Self {
-        Self::Some(Vec::new())
-    }
-}
-
-impl Touched {
-    fn add(&mut self, reader: ReaderId) {
-        if let Self::Some(readers) = self
-            && readers.last() != Some(&reader)
-        {
-            readers.push(reader);
-        }
-    }
-}
 
 type Running<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 

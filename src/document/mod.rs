@@ -20,4 +20,5 @@ pub mod request;
 pub mod saving;
 pub mod states;
 pub mod surroundings;
+mod touched;
 pub mod waiting;
