@@ -88,6 +88,11 @@ pub enum Request {
         /// Who sends it.
         member: Option<Member>,
     },
+    /// Say something to everybody whose client can hear it. Not kept.
+    Say {
+        /// UTF-8.
+        text: Bytes,
+    },
     /// Who is present.
     Presence,
     /// Delete the document: its readers are closed, a tombstone stays.
@@ -128,7 +133,7 @@ pub enum Answer {
     },
     /// To [`Request::Presence`].
     Presence(Vec<Present>),
-    /// To [`Request::Delete`] and [`Request::Flush`].
+    /// To [`Request::Say`], [`Request::Delete`] and [`Request::Flush`].
     Done,
 }
 

@@ -101,7 +101,7 @@ fn declared_bytes(request: &Request) -> Option<u64> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn over(limit: usize) -> Problem {
+pub(super) fn over(limit: usize) -> Problem {
     Problem::too_large(limit, format!("the body is over {limit} bytes"))
 }
 

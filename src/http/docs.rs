@@ -136,7 +136,7 @@ pub(super) struct CreateQuery {
 }
 
 /// The `{doc}` of a path, decoded and checked.
-pub(super) struct DocPath(DocName);
+pub(super) struct DocPath(pub(super) DocName);
 
 impl FromRequestParts<AppState> for DocPath {
     type Rejection = Problem;
@@ -347,7 +347,7 @@ impl From<Present> for MemberLine {
     }
 }
 
-async fn ask(state: &AppState, doc: &DocName, request: Request) -> Result<Answer, Problem> {
+pub(super) async fn ask(state: &AppState, doc: &DocName, request: Request) -> Result<Answer, Problem> {
     state.hub.ask(doc, request).await.map_err(|refusal| refused(state, refusal))
 }
 
@@ -374,7 +374,7 @@ async fn ask_presence(state: &AppState, doc: &DocName) -> Result<Vec<Present>, P
 }
 
 /// An answer to another question than the one that was asked: a bug of ours. Its content stays out of the log.
-fn unexpected(answer: &Answer) -> Problem {
+pub(super) fn unexpected(answer: &Answer) -> Problem {
     let kind = match answer {
         Answer::State { .. } => "State",
         Answer::Saved(_) => "Saved",

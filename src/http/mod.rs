@@ -32,6 +32,7 @@ pub mod origins;
 pub mod problem;
 pub mod serve;
 pub mod state;
+pub mod stateless;
 mod sv;
 pub mod time;
 pub mod ws;
@@ -62,6 +63,7 @@ fn public_routes(state: &AppState) -> Router<AppState> {
 /// What programs and pages call, also from other origins, compressed for those who ask.
 fn rest_routes(state: &AppState) -> Router<AppState> {
     docs::routes()
+        .merge(stateless::routes())
         .merge(openapi::routes())
         // Before the layers: a preflight comes as a method that no route takes, and has to pass through them.
         .method_not_allowed_fallback(problem::unknown_method)

@@ -18,6 +18,7 @@ use crate::http::admin;
 use crate::http::docs;
 use crate::http::listing;
 use crate::http::ops;
+use crate::http::stateless;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,6 +35,7 @@ use crate::http::ops;
         docs::read_state,
         docs::merge_update,
         docs::read_presence,
+        stateless::say_stateless,
         ops::health,
         ops::readiness,
         ops::metrics,

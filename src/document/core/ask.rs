@@ -54,6 +54,10 @@ impl<P> Core<P> {
                 self.update(now, source, update, effects);
             }
             Request::Create { template, member } => self.create(now, ticket, template, member, effects),
+            Request::Say { text } => {
+                effects.push(Effect::Stateless { from: None, payload: text });
+                answer(effects, ticket, Ok(Answer::Done));
+            }
             Request::Presence => answer(effects, ticket, Ok(Answer::Presence(self.present()))),
             Request::Delete => self.delete(now, ticket, effects),
             Request::Flush => self.acknowledge_with(Some(Ack::Ticket { ticket, purpose: Purpose::Flush }), effects),
