@@ -5,6 +5,7 @@ import { after, describe, test } from 'node:test'
 import { Peer, v310 } from './lib/clients.mjs'
 import { Editor, generations, v2, v3, v4 } from './lib/collab.mjs'
 import { Server } from './lib/server.mjs'
+import { token } from './lib/token.mjs'
 import { until, windowOf } from './lib/until.mjs'
 
 const MOVES_PER_SECOND = 100
@@ -73,11 +74,13 @@ describe('presence of a restless document', { concurrency: true }, () => {
   }
 
   test('the presence of somebody else cannot be overwritten or removed', async (t) => {
-    const alice = await new Editor(t, [v4, server], 'owned').synced()
+    const guarded = await Server.start(t, { dev: false })
+    const as = (sub) => ({ token: token({ owned: 'write' }, { sub }) })
+    const alice = await new Editor(t, [v4, guarded], 'owned', as('alice')).synced()
     alice.awareness.setLocalState({ name: 'alice' })
-    const bob = await new Editor(t, [v3, server], 'owned').synced()
+    const bob = await new Editor(t, [v3, guarded], 'owned', as('bob')).synced()
     await until(() => bob.others().includes('alice'), 'alice is seen')
-    const mallory = await new Editor(t, [v2, server], 'owned').synced()
+    const mallory = await new Editor(t, [v2, guarded], 'owned', as('mallory')).synced()
     await until(() => mallory.others().includes('alice'), 'alice is seen')
     const { clock } = mallory.awareness.meta.get(alice.doc.clientID)
     // 2.x sends on whatever changes in its awareness, whoever it is about.
