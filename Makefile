@@ -6,6 +6,7 @@
 #   make fuzz     every fuzz target for FUZZ_SECONDS each, then HOSTILE_UPDATES mutated updates against the engine
 #   make sim      the simulator over SIM_SEEDS seeds
 #   make bench    the criterion benchmarks
+#   make bench-store  the store beside a bare append, sled, redb and fjall (six minutes); writes docs/benchmarks/store.md
 #   make counts   instructions of the hot paths against benches/instructions/counts.txt; needs valgrind
 #   make compare  the same work on the servers people would otherwise pick
 #
@@ -25,7 +26,7 @@ export CHROMIUM
 # cargo-installed tools are found even where the shell's profile does not say so.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench counts compare deny clean
+.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench bench-store counts compare deny clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -72,6 +73,9 @@ sim:
 
 bench:
 	bash scripts/bench.sh
+
+bench-store:
+	bash scripts/bench-store.sh
 
 counts:
 	bash scripts/instructions.sh --check

@@ -20,7 +20,10 @@ use syncline_protocol::ErrorCode;
 const SECONDS_BUCKETS: [f64; 16] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Group commits carry one record when idle and thousands under load.
-const BATCH_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0];
+const COMMIT_RECORDS_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0];
+/// An entry has a good hundred bytes around its updates; a commit is at most 16 MiB, or one large append.
+const COMMIT_BYTES_BUCKETS: [f64; 8] =
+    [256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 16_777_216.0];
 
 /// By what a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,8 +126,11 @@ metrics! {
     stateless_missed: Counter, "syncline_stateless_missed_total", Count, "Messages between clients that did not fit a slow reader's outbox.";
     lag_resyncs: Counter, "syncline_lag_resyncs_total", Count, "Slow readers that were caught up by one diff.";
     keep_alives: Counter, "syncline_keep_alives_total", Count, "Messages sent only so that a client does not give up.";
-    store_commit_batch: Histogram, "syncline_store_commit_batch_records", Count, "Records in one append of a document.";
-    store_commit: Histogram, "syncline_store_commit_seconds", Seconds, "Time of one append of a document until it is durable.";
+    store_commit_records: Histogram, "syncline_store_commit_records", Count,
+        "Records of all documents in one commit of the log.";
+    store_commit_bytes: Histogram, "syncline_store_commit_bytes", Bytes, "Bytes in one commit of the log.";
+    store_commit: Histogram, "syncline_store_commit_seconds", Seconds,
+        "Time to write one commit of the log and make it durable.";
     store_failures: Counter, "syncline_store_failures_total", Count, "Calls to the store that failed.";
     auth_refusals: Counter, "syncline_auth_refusals_total", Count,
         "Connections and requests refused for their token or rights.";
@@ -166,7 +172,12 @@ impl Metrics {
     pub fn install() -> (Arc<Self>, PrometheusHandle) {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)
-            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_records".into()), &BATCH_BUCKETS))
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Suffix("_commit_records".into()), &COMMIT_RECORDS_BUCKETS)
+            })
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Suffix("_commit_bytes".into()), &COMMIT_BYTES_BUCKETS)
+            })
             .expect("the lists of buckets are not empty")
             .build_recorder();
         let metrics = metrics::with_local_recorder(&recorder, Self::register);
@@ -202,11 +213,12 @@ impl Metrics {
         self.bytes_out.increment(bytes);
     }
 
-    /// Records one group commit.
-    pub fn committed(&self, records: usize, took: Duration) {
-        // Precise up to 2^53 records.
+    /// Records one commit of the log: records of all documents that were in it, bytes, and the time until durable.
+    pub fn committed(&self, records: u32, bytes: usize, took: Duration) {
+        self.store_commit_records.record(f64::from(records));
+        // Precise up to 2^53 bytes.
         #[allow(clippy::cast_precision_loss)]
-        self.store_commit_batch.record(records as f64);
+        self.store_commit_bytes.record(bytes as f64);
         self.store_commit.record(took);
     }
 }
@@ -226,7 +238,7 @@ mod tests {
     #[test]
     fn everything_is_shown_from_the_start_with_its_meaning() {
         let (metrics, handle) = Metrics::install();
-        metrics.committed(3, Duration::from_millis(2));
+        metrics.committed(3, 700, Duration::from_millis(2));
         metrics.update_apply.record(0.0);
         metrics.update_commit.record(0.0);
         metrics.update_deliver.record(0.0);
@@ -239,7 +251,9 @@ mod tests {
             assert!(text.contains(&format!("{ERRORS}{{code=\"{}\"}} 0", code.word())), "{text}");
         }
         assert!(text.contains("syncline_store_commit_seconds_bucket{le=\"0.0025\"} 1"), "{text}");
-        assert!(text.contains("syncline_store_commit_batch_records_bucket{le=\"4\"} 1"), "{text}");
+        assert!(text.contains("syncline_store_commit_records_bucket{le=\"4\"} 1"), "{text}");
+        assert!(text.contains("syncline_store_commit_bytes_bucket{le=\"256\"} 0"), "{text}");
+        assert!(text.contains("syncline_store_commit_bytes_bucket{le=\"1024\"} 1"), "{text}");
     }
 
     #[test]

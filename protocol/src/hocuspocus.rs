@@ -361,3 +361,6 @@ pub fn encode_token(address: &Address, token: &str, version: Option<&str>) -> By
 pub fn encode_close(address: &Address) -> Bytes {
     bare(address, &[CLOSE])
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,7 +147,7 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServeError> {
         let clock = Clock::start();
         let (metrics, prometheus) = Metrics::install();
-        let (store, guards) = open_store(&config).await?;
+        let (store, guards) = open_store(&config, &metrics).await?;
         // Behind the lock of the directory, which came with the store.
         let revoked = open_revoked(&config).await?;
         Self::start_with(config, clock, metrics, prometheus, store, guards, revoked).await
@@ -263,12 +263,12 @@ impl Server {
 }
 
 /// Opens the store and the nets under the engine, and judges what the former process left.
-async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, Guards), ServeError> {
+async fn open_store(config: &Config, metrics: &Arc<Metrics>) -> Result<(Arc<dyn Store>, Guards), ServeError> {
     match &config.store.url {
         StoreUrl::Memory => Ok((Arc::new(MemoryStore::new()), Guards::nowhere())),
         StoreUrl::Sled => {
-            let dir = config.data_dir.clone();
-            let opening = tokio::task::spawn_blocking(move || LocalStore::open(LocalOptions::new(dir)));
+            let options = LocalOptions { metrics: Some(Arc::clone(metrics)), ..LocalOptions::new(&config.data_dir) };
+            let opening = tokio::task::spawn_blocking(move || LocalStore::open(options));
             let store: Arc<dyn Store> = Arc::new(opening.await.map_err(io::Error::other)??);
             let quarantine = Quarantine::open(&config.data_dir.join("quarantine.jsonl"))?;
             let (inflight, suspects) = InFlight::open(&config.data_dir.join("inflight"))?;

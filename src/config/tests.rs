@@ -202,15 +202,35 @@ fn keys_come_over_a_safe_way() {
 
 #[test]
 fn what_comes_later_is_refused_clearly() {
-    for (variable, value) in [
-        ("SYNCLINE_STORE__URL", "postgres://u:hunter2@h/db"),
-        ("SYNCLINE_BUS__URL", "redis://h"),
-        ("SYNCLINE_AUTH__CALLBACK_URL", "https://app.example/may"),
-    ] {
+    for (variable, value) in [("SYNCLINE_STORE__URL", "postgres://u:hunter2@h/db"), ("SYNCLINE_BUS__URL", "redis://h")]
+    {
         let mistake = only_mistake(from_environment(&[KEY, (variable, value)]));
         assert!(mistake.contains("not supported by this build yet"), "{mistake}");
         assert!(!mistake.contains("hunter2"));
     }
+}
+
+#[test]
+fn the_application_is_asked_over_the_web_and_better_over_https() {
+    for (url, fine, warned) in [
+        ("https://app.example/may?key=hunter2", true, false),
+        ("http://127.0.0.1:3000/may", true, false),
+        ("http://app:3000/may?key=hunter2", true, true),
+        ("file:///etc/passwd", false, false),
+        ("app:3000", false, false),
+        ("https://", false, false),
+    ] {
+        match from_environment(&[KEY, ("SYNCLINE_AUTH__CALLBACK_URL", url)]) {
+            Ok(loaded) => {
+                assert!(fine, "{url}");
+                assert_eq!(loaded.warnings.iter().any(|warning| warning.contains("plain http")), warned, "{url}");
+                assert!(!format!("{:?} {}", loaded.warnings, loaded.to_toml()).contains("hunter2"), "{url}");
+            }
+            Err(_) => assert!(!fine, "{url}"),
+        }
+    }
+    let dev = [("SYNCLINE_DEV", "1"), ("SYNCLINE_AUTH__CALLBACK_URL", "https://app.example/may")];
+    assert!(from_environment(&dev).unwrap().warnings.iter().any(|warning| warning.contains("is not asked")));
 }
 
 #[test]

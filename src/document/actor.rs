@@ -277,15 +277,12 @@ impl Actor {
             Effect::Delete => self.ask_store(|store, doc| Box::pin(store.delete(doc).map(Input::Erased))),
             Effect::Revive => self.ask_store(|store, doc| Box::pin(store.revive(doc).map(Input::Revived))),
             Effect::Append { batch, epoch, records } => {
-                let (metrics, started, count) = (self.around.metrics.clone(), Instant::now(), records.len());
-                let accepted = self.accepted_at.take().unwrap_or(started);
+                let metrics = self.around.metrics.clone();
+                let accepted = self.accepted_at.take().unwrap_or_else(Instant::now);
                 let append = self.around.store.append(&self.name, epoch, records);
                 self.appending = Some(Box::pin(append.map(move |result| {
                     match &result {
-                        Ok(_) => {
-                            metrics.committed(count, started.elapsed());
-                            metrics.update_commit.record(accepted.elapsed());
-                        }
+                        Ok(_) => metrics.update_commit.record(accepted.elapsed()),
                         Err(_) => metrics.store_failures.increment(1),
                     }
                     Input::Appended { batch, result }

@@ -143,7 +143,7 @@ impl Look {
         let survey = dir.log.survey(deep)?;
         let index = survey.index();
         let snapshots = open_snapshots(&dir, &survey, &index, options.cache_bytes)?;
-        let log = Log::new(dir.log.clone(), index, options.segment_bytes, DiskFaults::default());
+        let log = Log::new(dir.log.clone(), index, options.segment_bytes, DiskFaults::default(), None);
         Ok(Self { log, snapshots, survey, _dir: dir })
     }
 

@@ -1,6 +1,7 @@
 //! Black-box tests over real ports and real files: one binary, a file a story.
 
 mod auth;
+mod callback;
 mod cli;
 mod config;
 mod conformance;
@@ -13,8 +14,10 @@ mod errors;
 mod limits;
 mod memory;
 mod poison;
+mod revoke;
 mod server;
 mod slow_reader;
+mod store_commits;
 mod store_damage;
 mod store_room;
 mod support;

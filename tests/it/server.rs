@@ -255,9 +255,17 @@ impl Server {
 
 /// A token that is good for so many seconds; negative for one that ran out.
 pub(crate) fn token(sub: &str, access: Value, seconds: i64) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({"sub": sub, "exp": now.checked_add_signed(seconds).unwrap(), "access": access});
-    jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+    signed(&json!({"sub": sub, "exp": wall_seconds().checked_add_signed(seconds).unwrap(), "access": access}))
+}
+
+/// Seconds since 1970.
+pub(crate) fn wall_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A token with these claims.
+pub(crate) fn signed(claims: &Value) -> String {
+    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
 /// No process may ever have panicked.

@@ -264,6 +264,7 @@ impl Server {
                 self.vanish(connection);
                 moved = true;
             }
+            Next::Recheck(_) => return broken("nobody revokes anything here"),
             Next::Dead => return broken("a socket died of itself"),
             Next::Idle => {}
         }

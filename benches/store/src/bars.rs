@@ -46,17 +46,18 @@ fn bars(report: &Report) -> Vec<Bar> {
         report.ratio(latency::SCENARIO, "p50 µs", Kind::Ours, Kind::Bare),
         Asked::AtMost(1.5),
     )];
-    for crowd in throughput::CROWDS.into_iter().filter(|crowd| *crowd > 1) {
-        let scenario = throughput::scenario(crowd);
-        let what = format!("durable appends/s, {scenario}");
+    for batch in throughput::BATCHES {
+        let scenario = throughput::scenario(batch);
+        let what = format!("durable records/s, {scenario}");
         bars.push(bar(&what, ours(&scenario, "records/s"), Asked::AtLeast(100_000.0)));
     }
-    let memory = |scenario| ours(scenario, "resident MB, after writing");
+    let memory = |scenario| ours(scenario, "resident at most, MB");
     let growth = memory(keeping::LARGE).zip(memory(keeping::SMALL)).map(|(large, small)| large / small);
+    let million = |column| ours(keeping::MILLION, column);
     bars.extend([
-        bar("disk: × live data, at rest", ours(keeping::DISK, "disk / live data"), Asked::AtMost(4.0)),
-        bar("disk: × live data, at most", ours(keeping::DISK, "at most, while running"), Asked::AtMost(4.0)),
-        bar("resident memory with 1 GB: × with 100 MB", growth, Asked::AtMost(1.5)),
+        bar("a million appends: disk, × live data, at rest", million("disk / live data"), Asked::AtMost(4.0)),
+        bar("a million appends: disk, × live data, at most", million("at most, while running"), Asked::AtMost(4.0)),
+        bar("ten times the data: × resident memory", growth, Asked::AtMost(1.5)),
         bar(
             "opening 10 000 documents after closing, ms",
             ours(keeping::OPENING, "after closing, ms"),

@@ -26,7 +26,7 @@ use crate::work::folded;
 
 /// Documents that write, and that are folded, at the same time.
 const WRITERS: u64 = 1000;
-const FOLDERS: u64 = 64;
+const FOLDERS: u64 = 16;
 /// How often the size on disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -63,7 +63,7 @@ impl Fill {
     fn to_json(&self) -> Value {
         json!({
             "kind": self.kind.name(), "dir": self.dir, "docs": self.docs, "records": self.records, "folds": self.folds,
-            "tail": self.tail, "seed": self.style.seed, "batch_max": self.style.batch_max,
+            "tail": self.tail, "seed": self.style.seed, "batch_min": self.style.batch_min, "batch_max": self.style.batch_max,
             "update_bytes": self.style.update_bytes, "dead": self.end == End::Dead,
         })
     }
@@ -73,6 +73,7 @@ impl Fill {
         let text = |name: &str| value[name].as_str().with_context(|| format!("{name} is missing"));
         let style = Style {
             seed: number("seed")?,
+            batch_min: number("batch_min")?,
             batch_max: number("batch_max")?,
             update_bytes: value["update_bytes"].as_u64(),
         };

@@ -11,13 +11,20 @@ use crate::child::End;
 use crate::child::Fill;
 use crate::child::Task;
 use crate::engines::Kind;
+use crate::report::Figure;
 use crate::report::Report;
 use crate::work::Style;
 
-pub(crate) const DISK: &str = "10 000 documents, 1 000 000 appends, 3 compactions";
-pub(crate) const OPENING: &str = "Opening those 10 000 documents again";
-pub(crate) const SMALL: &str = "1000 documents, 100 MB of them";
-pub(crate) const LARGE: &str = "1000 documents, 1 GB of them";
+pub(crate) const MILLION: &str = "10 000 documents, 1 000 000 appends, 3 compactions (one run)";
+pub(crate) const DISK: &str = "500 documents, 50 000 appends, 3 compactions";
+pub(crate) const OPENING: &str = "Opening 10 000 documents";
+pub(crate) const SMALL: &str = "25 MB in 100 documents (one run)";
+pub(crate) const LARGE: &str = "250 MB in 1000 documents (one run)";
+
+/// Records of a document in each stretch: 25 before each of three compactions, and 25 behind them.
+const DISK_RECORDS: u64 = 25;
+/// Average length of an update where none is given: what counts as live.
+const UPDATE_BYTES: u64 = 90;
 
 /// How much of the full size is done, in thousandths.
 #[derive(Debug, Clone, Copy)]
@@ -29,64 +36,102 @@ impl Scale {
     }
 }
 
-/// Appends of one record each, in three stretches, all documents folded after each.
+/// A million appends of one record each, all documents folded after each quarter but the last. The others take minutes
+/// for it.
+pub(crate) fn million(report: &mut Report, dir: &Path, kinds: &[Kind], seed: u64, scale: Scale) -> Result<()> {
+    kinds.iter().try_for_each(|&kind| disk_of(report, MILLION, kind, dir, 0, seed, scale.of(10_000)))
+}
+
+/// The same, a twentieth of it.
 pub(crate) fn disk(report: &mut Report, dir: &Path, run: u64, seed: u64, scale: Scale) -> Result<()> {
+    Kind::STORES.iter().try_for_each(|&kind| disk_of(report, DISK, kind, dir, run, seed, scale.of(500)))
+}
+
+fn disk_of(report: &mut Report, scenario: &str, kind: Kind, dir: &Path, run: u64, seed: u64, docs: u64) -> Result<()> {
+    let place = dir.join(format!("disk {}", kind.name()));
+    let style = Style::in_batches(seed, 1);
+    let fill =
+        Fill { kind, dir: place.clone(), docs, records: DISK_RECORDS, folds: 3, tail: 1, style, end: End::Closed };
+    let filled = child::run(Task::Fill, &fill)?;
+    report.add(scenario, kind, run, &disk_figures(&fill, &filled))?;
+    child::run(Task::Check, &fill)?;
+    Ok(fs::remove_dir_all(&place)?)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes and counts are far below 2^53")]
+fn disk_figures(fill: &Fill, filled: &Value) -> Vec<Figure> {
+    let appends = fill.docs * fill.records_each();
+    let live = (appends * UPDATE_BYTES) as f64;
+    vec![
+        ("disk / live data", number(filled, "disk") / live),
+        ("at most, while running", number(filled, "disk_peak") / live),
+        ("appends/s", appends as f64 / number(filled, "append_s")),
+        ("s for one compaction of all", number(filled, "fold_s") / fill.folds as f64),
+        ("resident at most, MB", number(filled, "resident_peak") / 1e6),
+    ]
+}
+
+/// Documents with a snapshot and records behind it, opened again and again: after closing, and after the process died.
+pub(crate) fn opening(report: &mut Report, dir: &Path, runs: u64, seed: u64, scale: Scale) -> Result<()> {
+    let style = Style::in_batches(seed, 1);
+    let mut fills = Vec::new();
     for kind in Kind::STORES {
-        for end in [End::Closed, End::Dead] {
-            let style = Style { batch_max: 1, ..Style::of(seed) };
-            let place = dir.join(format!("disk {}", kind.name()));
+        for (end, column) in [(End::Closed, "after closing, ms"), (End::Dead, "after a crash, ms")] {
+            let place = dir.join(format!("{column} {}", kind.name()));
             let docs = scale.of(10_000);
-            let fill = Fill { kind, dir: place.clone(), docs, records: 25, folds: 3, tail: 1, style, end };
+            let fill = Fill { kind, dir: place, docs, records: 2, folds: 1, tail: 1, style, end };
+            child::run(Task::Fill, &fill)?;
+            fills.push((column, fill));
+        }
+    }
+    for run in 0..runs {
+        for (column, fill) in &fills {
+            // What a crash left is mended by the first who opens it: each opens a copy.
+            let copy = Fill { dir: dir.join("copy"), ..fill.clone() };
+            copy_dir(&fill.dir, &copy.dir)?;
+            let task = if run == 0 { Task::Check } else { Task::Open };
+            let opened = child::run(task, &copy)?;
+            report.add(OPENING, fill.kind, run, &[(*column, number(&opened, "open_us") / 1e3)])?;
+            fs::remove_dir_all(&copy.dir)?;
+        }
+    }
+    fills.iter().try_for_each(|(_, fill)| Ok(fs::remove_dir_all(&fill.dir)?))
+}
+
+/// Documents of one size, then ten times as many: half of the data in snapshots, half in the log.
+pub(crate) fn memory(report: &mut Report, dir: &Path, seed: u64, scale: Scale) -> Result<()> {
+    for (scenario, docs) in [(SMALL, 100), (LARGE, 1000)] {
+        for kind in Kind::STORES {
+            let style = Style { update_bytes: Some(1000), batch_max: 16, ..Style::of(seed) };
+            let place = dir.join(format!("memory {}", kind.name()));
+            let docs = scale.of(docs);
+            let fill =
+                Fill { kind, dir: place.clone(), docs, records: 125, folds: 1, tail: 1, style, end: End::Closed };
             let filled = child::run(Task::Fill, &fill)?;
-            if end == End::Closed {
-                report.add(DISK, kind, run, &disk_figures(&fill, &filled))?;
-            }
             let opened = child::run(Task::Open, &fill)?;
-            let column = if end == End::Closed { "after closing, ms" } else { "after a crash, ms" };
-            report.add(OPENING, kind, run, &[(column, number(&opened, "open_us") / 1e3)])?;
             child::run(Task::Check, &fill)?;
+            let figures = [
+                ("disk MB", number(&filled, "disk") / 1e6),
+                ("resident at most, MB", number(&filled, "resident_peak") / 1e6),
+                ("resident MB, after opening", number(&opened, "resident") / 1e6),
+                ("opening ms", number(&opened, "open_us") / 1e3),
+            ];
+            report.add(scenario, kind, 0, &figures)?;
             fs::remove_dir_all(&place)?;
         }
     }
     Ok(())
 }
 
-fn disk_figures(fill: &Fill, filled: &Value) -> Vec<crate::report::Figure> {
-    #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-    let live = (fill.docs * fill.records_each() * 90) as f64;
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    let appends = (fill.docs * fill.records_each()) as f64;
-    let folds = fill.folds as f64;
-    vec![
-        ("disk / live data", number(filled, "disk") / live),
-        ("at most, while running", number(filled, "disk_peak") / live),
-        ("appends/s", appends / number(filled, "append_s")),
-        ("s for one compaction of all", number(filled, "fold_s") / folds),
-        ("resident MB", number(filled, "resident") / 1e6),
-        ("at most, MB", number(filled, "resident_peak") / 1e6),
-    ]
-}
-
-/// The same documents, ten times as large: half of the data in snapshots, half in the log.
-pub(crate) fn memory(report: &mut Report, dir: &Path, run: u64, seed: u64, scale: Scale) -> Result<()> {
-    for (scenario, records) in [(SMALL, 50), (LARGE, 500)] {
-        for kind in Kind::STORES {
-            let style = Style { update_bytes: Some(1000), batch_max: 16, ..Style::of(seed) };
-            let place = dir.join(format!("memory {}", kind.name()));
-            let docs = scale.of(1000);
-            let fill = Fill { kind, dir: place.clone(), docs, records, folds: 1, tail: 1, style, end: End::Closed };
-            let filled = child::run(Task::Fill, &fill)?;
-            let opened = child::run(Task::Open, &fill)?;
-            child::run(Task::Check, &fill)?;
-            let figures = [
-                ("disk MB", number(&filled, "disk") / 1e6),
-                ("resident MB, after writing", number(&filled, "resident") / 1e6),
-                ("at most, MB", number(&filled, "resident_peak") / 1e6),
-                ("resident MB, after opening", number(&opened, "resident") / 1e6),
-                ("opening ms", number(&opened, "open_us") / 1e3),
-            ];
-            report.add(scenario, kind, run, &figures)?;
-            fs::remove_dir_all(&place)?;
+fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
         }
     }
     Ok(())

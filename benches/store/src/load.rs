@@ -34,7 +34,7 @@ pub(crate) fn measure(
     for kind in Kind::STORES {
         let place = dir.join(format!("load {}", kind.name()));
         let subject = Arc::new(Subject::open(kind, &place)?);
-        let style = Style { batch_max: 1, ..Style::of(seed) };
+        let style = Style::in_batches(seed, 1);
         runtime.block_on(fill(&subject, style, appends))?;
         // Opened anew, so that nothing is still in a cache of writing.
         let subject = reopened(runtime, kind, &place, subject)?;

@@ -26,6 +26,7 @@ use anyhow::Result;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::engines::Kind;
 use crate::keeping::Scale;
 use crate::report::Report;
 
@@ -41,9 +42,15 @@ struct Args {
     /// Where to write: on the disk that is to be measured. A directory in it is used, and deleted in the end.
     #[arg(long, default_value = "target/bench-store")]
     dir: PathBuf,
-    /// Only these: latency, throughput, load, disk, memory.
+    /// Only these: latency, throughput, disk, million, opening, memory, and load, which is else left out.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Lets the other engines do a million appends too. They take a quarter of an hour for it.
+    #[arg(long)]
+    full: bool,
+    /// Writes the tables into this file, between its markers, instead of printing them.
+    #[arg(long)]
+    write: Option<PathBuf>,
     /// A few seconds in all, to see that it works. Its figures mean nothing.
     #[arg(long = "try")]
     attempt: bool,
@@ -73,7 +80,7 @@ impl Sizes {
             let crowd = Duration::from_millis(50);
             return Self { runs: 1, appends_alone: 50, crowd, load_appends: 50, scale: Scale(10) };
         }
-        let crowd = Duration::from_millis(1000);
+        let crowd = Duration::from_millis(300);
         Self { runs: args.runs, appends_alone: 1000, crowd, load_appends: 1000, scale: Scale(1000) }
     }
 }
@@ -90,14 +97,21 @@ fn main() -> Result<()> {
     remove(&place)?;
     measure(&args, &mut report, &place)?;
     remove(&place)?;
-    print!("{}{}", report.tables(), bars::table(&report));
-    println!("\nJSON lines: {}", lines.display());
+    let text = format!("{}\n{}", bars::table(&report), report.tables());
+    eprintln!("JSON lines: {}", lines.display());
+    if let Some(page) = &args.write {
+        return report::write_between_markers(page, &text);
+    }
+    print!("{text}");
     Ok(())
 }
 
 fn measure(args: &Args, report: &mut Report, place: &Path) -> Result<()> {
     let sizes = Sizes::of(args);
-    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let wanted = |name: &str| {
+        let usual = args.only.is_empty() && (name != "load" || args.attempt);
+        usual || args.only.iter().any(|only| only == name)
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
     for run in 0..sizes.runs {
         // Another seed for each run, so that no run repeats another's luck.
@@ -108,16 +122,23 @@ fn measure(args: &Args, report: &mut Report, place: &Path) -> Result<()> {
         if wanted("throughput") {
             throughput::measure(report, &runtime, &dir, run, seed, sizes.crowd)?;
         }
+        if wanted("disk") {
+            keeping::disk(report, &dir, run, seed, sizes.scale)?;
+        }
         if wanted("load") {
             load::measure(report, &runtime, &dir, run, seed, sizes.load_appends)?;
         }
         remove(&dir)?;
     }
-    if wanted("disk") {
-        keeping::disk(report, place, 0, args.seed, sizes.scale)?;
+    if wanted("million") {
+        let kinds: &[Kind] = if args.full { &Kind::STORES } else { &[Kind::Ours] };
+        keeping::million(report, place, kinds, args.seed, sizes.scale)?;
+    }
+    if wanted("opening") {
+        keeping::opening(report, place, sizes.runs, args.seed, sizes.scale)?;
     }
     if wanted("memory") {
-        keeping::memory(report, place, 0, args.seed, sizes.scale)?;
+        keeping::memory(report, place, args.seed, sizes.scale)?;
     }
     Ok(())
 }

@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
+use anyhow::Context;
 use anyhow::Result;
 use serde_json::json;
 
 use crate::engines::Kind;
 use crate::gauge;
+
+/// Where the tables begin and end on a page.
+const MARK: &str = "<!-- measured: written by `make bench-store` -->";
+const END_MARK: &str = "<!-- end of measured -->";
 
 /// A number with the name of its column. The unit is part of the name.
 pub(crate) type Figure = (&'static str, f64);
@@ -87,6 +93,14 @@ impl Report {
         }
         text
     }
+}
+
+/// Puts the text between the two comments of a page that say where it belongs.
+pub(crate) fn write_between_markers(page: &Path, text: &str) -> Result<()> {
+    let former = fs::read_to_string(page)?;
+    let (head, rest) = former.split_once(MARK).context("the page has no mark for what was measured")?;
+    let (_, tail) = rest.split_once(END_MARK).context("the page has no mark for the end of what was measured")?;
+    Ok(fs::write(page, format!("{head}{MARK}\n\n{}\n\n{END_MARK}{tail}", text.trim_end()))?)
 }
 
 /// Three digits that matter.

@@ -1,4 +1,4 @@
-//! Many documents at once, each with one batch of 1 to 64 records in flight, as the server's documents do.
+//! Many documents at once, each with one append in flight, as the server's documents do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,13 +17,12 @@ use crate::work::Author;
 use crate::work::Style;
 
 /// Documents that write at the same time.
-pub(crate) const CROWDS: [u64; 3] = [1, 64, 1000];
+const CROWD: u64 = 256;
+/// Records in one append.
+pub(crate) const BATCHES: [u64; 3] = [1, 8, 64];
 
-pub(crate) fn scenario(crowd: u64) -> String {
-    match crowd {
-        1 => "1 document, batches of 1 to 64".to_owned(),
-        _ => format!("{crowd} documents at once, batches of 1 to 64"),
-    }
+pub(crate) fn scenario(batch: u64) -> String {
+    format!("{CROWD} documents at once, {batch} {} an append", if batch == 1 { "record" } else { "records" })
 }
 
 /// What one document saw.
@@ -40,12 +39,13 @@ pub(crate) fn measure(
     seed: u64,
     length: Duration,
 ) -> Result<()> {
-    for crowd in CROWDS {
+    for batch in BATCHES {
+        let style = Style::in_batches(seed, batch);
         for kind in Kind::ALL {
-            let place = dir.join(format!("{crowd} {}", kind.name()));
+            let place = dir.join(format!("{batch} {}", kind.name()));
             let subject = Arc::new(Subject::open(kind, &place)?);
             let (cpu, start) = (gauge::cpu(), Instant::now());
-            let seen = runtime.block_on(write(&subject, seed, crowd, length))?;
+            let seen = runtime.block_on(write(&subject, style, length))?;
             let (cpu, took) = (gauge::cpu() - cpu, start.elapsed());
             #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
             let records = seen.iter().map(|seen| seen.author.records).sum::<u64>() as f64;
@@ -56,10 +56,10 @@ pub(crate) fn measure(
                 ("append p50 µs", gauge::quantile(&mut samples, 0.5)),
                 ("append p99 µs", gauge::quantile(&mut samples, 0.99)),
             ];
-            report.add(&scenario(crowd), kind, run, &figures)?;
+            report.add(&scenario(batch), kind, run, &figures)?;
             let subject = Arc::into_inner(subject).expect("every writer has ended");
             runtime.block_on(subject.close())?;
-            let wrote = (0..).zip(&seen).map(|(n, seen)| (Author::new(Style::of(seed), n), seen.author.records));
+            let wrote = (0..).zip(&seen).map(|(n, seen)| (Author::new(style, n), seen.author.records));
             let again = Subject::open(kind, &place)?;
             runtime.block_on(verify(&again, wrote))?;
             runtime.block_on(again.close())?;
@@ -69,11 +69,11 @@ pub(crate) fn measure(
     Ok(())
 }
 
-async fn write(subject: &Arc<Subject>, seed: u64, crowd: u64, length: Duration) -> Result<Vec<Seen>> {
+async fn write(subject: &Arc<Subject>, style: Style, length: Duration) -> Result<Vec<Seen>> {
     let end = Instant::now() + length;
-    let writers: Vec<_> = (0..crowd)
+    let writers: Vec<_> = (0..CROWD)
         .map(|number| {
-            let (subject, mut author) = (Arc::clone(subject), Author::new(Style::of(seed), number));
+            let (subject, mut author) = (Arc::clone(subject), Author::new(style, number));
             tokio::spawn(async move {
                 let mut samples = Vec::new();
                 while Instant::now() < end {

@@ -56,7 +56,9 @@ pub(crate) struct Author {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
     pub(crate) seed: u64,
-    /// Batches hold 1 to this many records.
+    /// Batches hold at least so many records.
+    pub(crate) batch_min: u64,
+    /// And at most so many.
     pub(crate) batch_max: u64,
     /// Every update has this length where one is given.
     pub(crate) update_bytes: Option<u64>,
@@ -65,7 +67,12 @@ pub(crate) struct Style {
 impl Style {
     /// Small updates in batches of 1 to 64.
     pub(crate) fn of(seed: u64) -> Self {
-        Self { seed, batch_max: BATCH_MAX, update_bytes: None }
+        Self { seed, batch_min: 1, batch_max: BATCH_MAX, update_bytes: None }
+    }
+
+    /// The same in batches of one size.
+    pub(crate) fn in_batches(seed: u64, records: u64) -> Self {
+        Self { batch_min: records, batch_max: records, ..Self::of(seed) }
     }
 }
 
@@ -84,7 +91,7 @@ impl Author {
 
     /// The next batch, cut short where it would go beyond so many records in all.
     pub(crate) fn batch_up_to(&mut self, records: u64) -> Vec<Record> {
-        let count = 1 + self.sizes.below(self.style.batch_max);
+        let count = self.style.batch_min + self.sizes.below(self.style.batch_max - self.style.batch_min + 1);
         (0..count.min(records - self.records)).map(|_| self.record()).collect()
     }
 

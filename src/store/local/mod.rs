@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::metrics::Metrics;
 use crate::name::DocName;
 use crate::store::DocInfo;
 use crate::store::Epoch;
@@ -74,13 +75,16 @@ pub struct LocalOptions {
     pub cache_bytes: u64,
     /// Lets tests take the disk away.
     pub faults: DiskFaults,
+    /// Where the commits of the log are counted.
+    pub metrics: Option<Arc<Metrics>>,
 }
 
 impl LocalOptions {
     /// The defaults: segments of 64 MiB, a cache of 16 MiB.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), segment_bytes: 64 << 20, cache_bytes: 16 << 20, faults: DiskFaults::default() }
+        let (faults, metrics) = (DiskFaults::default(), None);
+        Self { dir: dir.into(), segment_bytes: 64 << 20, cache_bytes: 16 << 20, faults, metrics }
     }
 }
 

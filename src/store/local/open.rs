@@ -40,7 +40,7 @@ pub(crate) fn open(options: LocalOptions) -> Result<LocalStore, OpenError> {
     survey.segments.iter().try_for_each(|segment| settle(&dir.log, &index, segment))?;
     let next = survey.next_id();
     drop(survey);
-    let log = Arc::new(Log::new(dir.log.clone(), index, options.segment_bytes, options.faults));
+    let log = Arc::new(Log::new(dir.log.clone(), index, options.segment_bytes, options.faults, options.metrics));
     let keeping = Arc::new(Keeping::new(Arc::clone(&log), snapshots));
     keeping.rebuild_if_wasteful();
     let failed = |error: io::Error| OpenError::io("the log cannot be written", &error);

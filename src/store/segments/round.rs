@@ -36,6 +36,8 @@ pub(crate) struct Round<'a> {
     segment: SegmentId,
     base: u64,
     pub(crate) bytes: Vec<u8>,
+    /// Records in it, of all documents.
+    pub(crate) records: u32,
     pub(crate) changed: HashMap<DocName, DocState>,
     pub(crate) finish: Vec<Finish>,
     pub(crate) deleted: Vec<DocName>,
@@ -44,7 +46,7 @@ pub(crate) struct Round<'a> {
 impl<'a> Round<'a> {
     pub(crate) fn new(log: &'a Log, segment: SegmentId, base: u64) -> Self {
         let (bytes, finish, deleted) = (Vec::new(), Vec::new(), Vec::new());
-        Self { log, segment, base, bytes, changed: HashMap::new(), finish, deleted }
+        Self { log, segment, base, bytes, records: 0, changed: HashMap::new(), finish, deleted }
     }
 
     pub(crate) fn decide(&mut self, job: Job) {
@@ -198,6 +200,7 @@ impl<'a> Round<'a> {
     pub(crate) fn entry(&mut self, header: &mut Header, body: &[u8]) -> Place {
         let offset = self.base + self.bytes.len() as u64;
         frame::write(&mut self.bytes, self.log.dir.salt, header, body);
+        self.records = self.records.saturating_add(header.count);
         let bytes = u32::try_from(header.frame_bytes()).expect("entries are bounded by BODY_BYTES_MAX");
         Place { offset, bytes }
     }

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Instant;
 
+use crate::metrics::Metrics;
 use crate::name::DocName;
 use crate::store::StoreError;
 use crate::store::record;
@@ -56,12 +58,19 @@ pub(crate) struct Log {
     pub(crate) line: Queue<Job>,
     pub(crate) segment_bytes: u64,
     pub(crate) faults: DiskFaults,
+    metrics: Option<Arc<Metrics>>,
     index: Mutex<Index>,
 }
 
 impl Log {
-    pub(crate) fn new(dir: LogDir, index: Index, segment_bytes: u64, faults: DiskFaults) -> Self {
-        Self { dir, line: Queue::new(LINE), segment_bytes, faults, index: Mutex::new(index) }
+    pub(crate) fn new(
+        dir: LogDir,
+        index: Index,
+        segment_bytes: u64,
+        faults: DiskFaults,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
+        Self { dir, line: Queue::new(LINE), segment_bytes, faults, metrics, index: Mutex::new(index) }
     }
 
     /// The index. Held for moments only, never while a file is touched.
@@ -134,7 +143,7 @@ impl Writer {
                 job => round.decide(job),
             }
         }
-        if let Err(error) = self.write(&mut round.bytes) {
+        if let Err(error) = self.write(&mut round.bytes, round.records) {
             self.broken = true;
             let finish = std::mem::take(&mut round.finish);
             return self.refuse(Vec::new(), finish, &error);
@@ -199,13 +208,18 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+    fn write(&mut self, bytes: &mut Vec<u8>, records: u32) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
+        let started = Instant::now();
         let (log, Current { file, end, room, .. }) = (&self.log, &mut self.current);
         room.write(&log.faults, file, bytes, *end, log.segment_bytes)?;
-        log.faults.sync_data(file)
+        log.faults.sync_data(file)?;
+        if let Some(metrics) = &log.metrics {
+            metrics.committed(records, bytes.len(), started.elapsed());
+        }
+        Ok(())
     }
 
     /// Writes a roster where one is due; answers since where the next one has to tell.
