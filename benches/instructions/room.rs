@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use syncline::clock::Clock;
-use syncline::document::port::Language;
-use syncline::document::port::Port;
 use syncline::document::core::Guards;
 use syncline::document::memory::Memory;
+use syncline::document::port::Language;
+use syncline::document::port::Port;
 use syncline::document::surroundings::Surroundings;
 use syncline::hub::Hub;
 use syncline::hub::InboxLimits;

@@ -69,4 +69,3 @@ pub struct Room {
     /// Of all inboxes together.
     pub common: OwnedSemaphorePermit,
 }
-

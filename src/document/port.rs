@@ -66,7 +66,9 @@ impl Encoded {
     fn for_language(&mut self, language: &Language) -> Frame {
         match language {
             Language::YWebsocket => self.frame.clone().into(),
-            Language::Hocuspocus { address } => Frame { head: Some(self.head_for(address)), body: self.message.clone() },
+            Language::Hocuspocus { address } => {
+                Frame { head: Some(self.head_for(address)), body: self.message.clone() }
+            }
         }
     }
 

@@ -392,7 +392,13 @@ fn a_document_that_could_not_be_loaded_is_tried_again() {
     desk.join(BOB, Access::Write);
     assert_eq!(ends(&desk.take()), vec![(BOB, ErrorCode::StoreUnavailable)]);
     desk.now.moment = Moment(1_100);
-    desk.put(Input::Join { reader: ReaderId(3), access: Access::Write, receipt: Receipt::Echo, member: None, port: () });
+    desk.put(Input::Join {
+        reader: ReaderId(3),
+        access: Access::Write,
+        receipt: Receipt::Echo,
+        member: None,
+        port: (),
+    });
     assert!(desk.take().contains(&Effect::Load));
     desk.put(Input::Loaded(Ok(Loaded::default())));
     assert_eq!(step1s(&desk.take()), 1, "who waited is greeted");

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::Weak;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -23,15 +22,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
-use syncline_protocol::channel::Access;
 use syncline_protocol::channel::ChannelId;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::error_code::CLOSE_RESTART;
 use syncline_protocol::hocuspocus;
-use syncline_protocol::session::Grant;
 use syncline_protocol::session::Input;
 use syncline_protocol::session::Output;
-use syncline_protocol::session::Peer;
 use syncline_protocol::session::Session;
 use syncline_protocol::web_socket;
 use syncline_protocol::web_socket::Decoder;
@@ -46,10 +42,6 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::Sleep;
 
-use crate::auth::watch::Alarm;
-use crate::document::port::Language;
-use crate::document::port::Port;
-use crate::document::request::Refusal;
 use crate::limit::ConnectionGuard;
 use crate::limit::TokenBucket;
 use crate::metrics::ConnectionGauge;
@@ -60,13 +52,10 @@ use crate::outbox::Outbox;
 
 use super::Sockets;
 use super::admission::Admission;
-use super::admission::Entrant;
 use super::admission::HeldPlace;
 use super::admission::Unproved;
 use super::admission::Wish;
-use super::rights::Answer;
 use super::rights::Questions;
-use super::seats::Seat;
 use super::seats::Seats;
 
 /// The channel of a connection that has only one.
@@ -84,18 +73,18 @@ thread_local! {
 
 /// One connection.
 pub(super) struct Connection {
-    sockets: Arc<Sockets>,
-    peer: IpAddr,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) peer: IpAddr,
     writer: Arc<OwnedWriteHalf>,
     session: Mutex<Session>,
     /// Held from a decision until everything that follows from it was done: both halves decide, and a frame must not
     /// overtake the attaching of its channel.
-    turn: tokio::sync::Mutex<()>,
-    outbox: Arc<Outbox>,
-    seats: Seats,
-    questions: Questions,
+    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) seats: Seats,
+    pub(super) questions: Questions,
     refused: bool,
-    guard: Mutex<Option<ConnectionGuard>>,
+    pub(super) guard: Mutex<Option<ConnectionGuard>>,
     _held: Option<HeldPlace>,
     _open: ConnectionGauge,
 }
@@ -190,11 +179,11 @@ impl Connection {
                 return;
             }
             if let Err(error) = arrived {
-                return self.refuse(error).await;
+                return self.refuse(code_of(error), reader).await;
             }
             if !unproved.set(self.waiting_unproved(&decoder)) {
-                self.outbox.close(closing(ErrorCode::Overloaded));
-                return std::future::pending().await;
+                drop((decoder, unproved));
+                return self.refuse(ErrorCode::Overloaded, reader).await;
             }
             match poll_fn(|context| poll_read(&mut reader, context, &mut decoder, &mut messages)).await {
                 Ok(Some(read)) => arrived = read,
@@ -209,13 +198,11 @@ impl Connection {
         if session.is_proved() { 0 } else { session.held_bytes() + decoder.waiting_bytes() }
     }
 
-    /// A peer that broke a rule is told which; then the writer ends the connection.
-    async fn refuse(&self, error: FrameError) {
-        self.outbox.close(closing(match error {
-            FrameError::TooLarge => ErrorCode::PayloadTooLarge,
-            FrameError::Broken(_) => ErrorCode::InvalidPayload,
-        }));
-        std::future::pending::<()>().await;
+    /// A peer that broke a rule is told which. What it is still sending is read and forgotten: as long as it cannot send
+    /// that, it does not see our close.
+    async fn refuse(&self, code: ErrorCode, mut reader: OwnedReadHalf) {
+        self.outbox.close(closing(code));
+        while poll_fn(|context| poll_discard(&mut reader, context)).await {}
     }
 
     /// Takes what one read brought. Answers whether the peer has closed.
@@ -263,147 +250,6 @@ impl Connection {
     fn answer_close(&self, code: Option<u16>) {
         if !self.outbox.is_closing() {
             self.outbox.push_control(web_socket::close_frame(web_socket::answer_to_close(code), ""));
-        }
-    }
-
-    fn decide(&self, input: Input, outputs: &mut Vec<Output>) {
-        self.lock_session().handle(self.now(), input, outputs);
-    }
-
-    /// Does what the session said, in its turn.
-    async fn act(&self, outputs: &mut Vec<Output>) {
-        let _turn = self.turn.lock().await;
-        self.finish(outputs).await;
-    }
-
-    /// Does what the session said and all that follows from it, in the turn that the caller has.
-    async fn finish(&self, outputs: &mut Vec<Output>) {
-        loop {
-            self.carry_out(outputs).await;
-            for answer in self.questions.take() {
-                self.learn(answer, outputs);
-            }
-            if outputs.is_empty() {
-                return self.flush();
-            }
-        }
-    }
-
-    /// Does what the session said once, and leaves what follows from that. Messages to one document that follow each other
-    /// go there together.
-    async fn carry_out(&self, outputs: &mut Vec<Output>) {
-        let mut failed = Vec::new();
-        let mut said = outputs.drain(..).peekable();
-        while let Some(output) = said.next() {
-            match output {
-                Output::Authenticate { channel, doc, token, .. } => {
-                    Box::pin(self.questions.ask(&self.sockets, self.peer, channel, &doc, token)).await;
-                }
-                Output::Attach { channel, access, peer } => {
-                    let attached = Box::pin(self.attach(channel, access, peer)).await;
-                    failed.extend(attached.err().map(|refusal| (channel, refusal.code)));
-                }
-                Output::Document { channel, message } => {
-                    let mut messages = vec![message];
-                    while let Some(Output::Document { message, .. }) =
-                        said.next_if(|next| matches!(next, Output::Document { channel: of, .. } if *of == channel))
-                    {
-                        messages.push(message);
-                    }
-                    let heard = self.say(channel, messages).await;
-                    failed.extend(heard.err().map(|refusal| (channel, refusal.code)));
-                }
-                Output::Send(payload) => self.outbox.push_control(web_socket::frame(Opcode::Binary, &payload)),
-                Output::Detach { channel } => self.seats.leave(channel),
-                Output::Close { code, reason } => self.outbox.close(Closing { code, reason }),
-            }
-        }
-        drop(said);
-        for (channel, code) in failed {
-            self.decide(Input::Ended { channel, code }, outputs);
-        }
-    }
-
-    /// Joins the document, or changes the rights of a channel that has joined.
-    async fn attach(&self, channel: ChannelId, access: Access, peer: Option<Peer>) -> Result<(), Refusal> {
-        if let Some(seat) = self.seats.get(channel) {
-            return seat.membership.set_access(access).await;
-        }
-        let entrant = self.seats.entrant(channel).expect("a session attaches only who was let in");
-        let language = match peer {
-            None => Language::YWebsocket,
-            Some(Peer { address, .. }) => Language::Hocuspocus { address },
-        };
-        let port = Port { outbox: self.outbox.clone(), channel, language };
-        let membership = self.sockets.hub.join(&entrant.doc, access, Some(entrant.member()), port).await?;
-        let watched = (!self.sockets.auth.is_dev()).then(|| {
-            let alarm: Weak<Outbox> = Arc::downgrade(&self.outbox);
-            self.sockets.auth.watch().enter(&entrant.identity, entrant.doc.as_str(), alarm, channel)
-        });
-        self.seats.take(channel, Seat::new(membership, entrant, watched));
-        Ok(())
-    }
-
-    async fn say(&self, channel: ChannelId, messages: Vec<DocumentMessage>) -> Result<(), Refusal> {
-        match self.seats.get(channel) {
-            Some(seat) => seat.membership.say(messages).await,
-            None => Ok(()),
-        }
-    }
-
-    // ---- rights --------------------------------------------------------------------------------------------------
-
-    /// Tells the session what was found out.
-    fn learn(&self, answer: Answer, outputs: &mut Vec<Output>) {
-        match answer {
-            Answer::Verdict(channel, verdict) => match verdict.and_then(|who| self.count(&who).map(|()| who)) {
-                Ok(who) => self.let_in(channel, who, outputs),
-                Err(code) => {
-                    self.sockets.metrics.refused(code);
-                    self.decide(Input::Verdict { channel, verdict: Err(code) }, outputs);
-                }
-            },
-            Answer::Rechecked(channel, who, access) => {
-                // A token that came meanwhile was checked later than this.
-                if self.seats.get(channel).is_some_and(|seat| Arc::ptr_eq(&seat.holder(), &who)) {
-                    self.decide(
-                        match access {
-                            Ok(access) => Input::Renewed { channel, grant: Grant { access, ..who.grant() } },
-                            Err(code) => Input::Revoked { channel, code },
-                        },
-                        outputs,
-                    );
-                }
-            }
-        }
-    }
-
-    fn let_in(&self, channel: ChannelId, who: Arc<Entrant>, outputs: &mut Vec<Output>) {
-        let grant = who.grant();
-        self.seats.enter(channel, who);
-        let before = outputs.len();
-        self.decide(Input::Verdict { channel, verdict: Ok(grant) }, outputs);
-        let attaches = |output: &Output| matches!(output, Output::Attach { channel: of, .. } if *of == channel);
-        if !outputs[before..].iter().any(attaches) && self.seats.get(channel).is_none() {
-            self.seats.leave(channel); // The client has thought better of it.
-        }
-    }
-
-    /// Counts the connection for its user.
-    fn count(&self, who: &Entrant) -> Result<(), ErrorCode> {
-        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
-        match guard.as_mut().filter(|_| !self.sockets.auth.is_dev()) {
-            Some(guard) => guard.identify(&who.identity.sub),
-            None => Ok(()),
-        }
-    }
-
-    /// Looks rights up again.
-    async fn recheck(&self, channels: Vec<ChannelId>) {
-        for channel in channels {
-            if let Some(seat) = self.seats.get(channel) {
-                self.questions.ask_again(&self.sockets, channel, seat.holder()).await;
-            }
         }
     }
 
@@ -475,7 +321,7 @@ impl Connection {
         self.finish(&mut outputs).await;
     }
 
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         let written = self.outbox.flush(self.now());
         self.sockets.metrics.sent(written.frames, written.bytes);
     }
@@ -505,24 +351,6 @@ impl Connection {
         matches!(writable, Ok(Ok(())))
     }
 
-    async fn tell_ended(&self, channels: Vec<(ChannelId, ErrorCode)>) {
-        let _turn = self.turn.lock().await;
-        let mut outputs = Vec::new();
-        for (channel, code) in channels {
-            self.decide(Input::Ended { channel, code }, &mut outputs);
-        }
-        self.finish(&mut outputs).await;
-    }
-
-    async fn tell_drained(&self, channels: Vec<ChannelId>) {
-        for channel in channels {
-            let Some(seat) = self.seats.get(channel) else { continue };
-            if let Err(refusal) = seat.membership.drained().await {
-                self.outbox.end(channel, refusal.code);
-            }
-        }
-    }
-
     /// Everything was written; the last word is the close. A peer that is gone, or does not read, has its way too.
     async fn say_goodbye(&self, closing: Closing) {
         self.outbox.push_control(web_socket::close_frame(closing.code, closing.reason));
@@ -541,22 +369,12 @@ impl Connection {
         self.now().after(self.sockets.limits.drain_stagger.mul_f64(rand::random_range(0.0..1.0)))
     }
 
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         self.sockets.clock.now().moment
     }
 
-    fn lock_session(&self) -> MutexGuard<'_, Session> {
+    pub(super) fn lock_session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Alarm for Outbox {
-    fn recheck(&self, channel: ChannelId) {
-        Self::recheck(self, channel);
-    }
-
-    fn end(&self, channel: ChannelId, code: ErrorCode) {
-        Self::end(self, channel, code);
     }
 }
 
@@ -575,6 +393,22 @@ fn poll_read(
         let arrived = read.filled_mut();
         Poll::Ready(Ok((!arrived.is_empty()).then(|| decoder.decode(arrived, messages))))
     })
+}
+
+/// Reads once and forgets it. `false` at the end of the stream.
+fn poll_discard(reader: &mut OwnedReadHalf, context: &mut Context<'_>) -> Poll<bool> {
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        let mut read = ReadBuf::new(buffer);
+        let arrived = ready!(Pin::new(reader).poll_read(context, &mut read));
+        Poll::Ready(arrived.is_ok() && !read.filled().is_empty())
+    })
+}
+
+fn code_of(error: FrameError) -> ErrorCode {
+    match error {
+        FrameError::TooLarge => ErrorCode::PayloadTooLarge,
+        FrameError::Broken(_) => ErrorCode::InvalidPayload,
+    }
 }
 
 fn is_update(output: &Output) -> bool {

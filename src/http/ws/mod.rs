@@ -4,6 +4,7 @@
 //! a moment (older clients redial at once) and closed with its code.
 
 mod admission;
+mod channels;
 mod connection;
 mod rights;
 mod seats;
