@@ -383,6 +383,7 @@ fn socket_limits(config: &Config) -> SocketLimits {
         write_timeout: limits.write_timeout.unwrap_or(Duration::from_secs(86_400)),
         updates,
         grace: config.auth.grace,
+        auth_within: config.auth.within,
         hold_refused: config.auth.hold_refused,
         unproved_bytes_max: UNPROVED_BYTES_MAX,
         held_max: limits.held_refusals,

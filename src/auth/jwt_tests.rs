@@ -26,6 +26,7 @@ fn config() -> AuthConfig {
         issuer: vec![],
         leeway: Duration::from_secs(5),
         grace: Duration::ZERO,
+        within: Duration::from_secs(60),
         hold_refused: Duration::ZERO,
         allowed_origins: vec![],
         callback: None,

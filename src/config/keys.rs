@@ -93,6 +93,7 @@ pub(super) const KEYS: &[Key] = &[
     // Beyond five minutes a leeway is no longer about clocks that disagree.
     key("auth.leeway_seconds", count(300), "5"),
     key("auth.grace_seconds", count(86_400), "30"),
+    key("auth.within_seconds", Kind::Count { min: 1, max: 3600 }, "60"),
     // A browser gives up on a handshake, and a person on a page, well before a minute.
     key("auth.hold_refused_seconds", count(60), "3"),
     unset("auth.allowed_origins", Kind::List),

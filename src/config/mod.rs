@@ -84,6 +84,8 @@ pub struct AuthConfig {
     pub leeway: Duration,
     /// How long a connection lives on after `exp` without a new token.
     pub grace: Duration,
+    /// How long a connection may be open on which nobody has shown a good token.
+    pub within: Duration,
     /// How long a refused connection is held before it is closed, so that old clients do not redial at once.
     pub hold_refused: Duration,
     /// Web origins that may connect; any when empty.

@@ -152,6 +152,7 @@ impl<'a> Reader<'a> {
             issuer: self.list("auth.issuer"),
             leeway: self.seconds("auth.leeway_seconds"),
             grace: self.seconds("auth.grace_seconds"),
+            within: self.seconds("auth.within_seconds"),
             hold_refused: self.seconds("auth.hold_refused_seconds"),
             allowed_origins: self.list("auth.allowed_origins"),
             callback: self.secret("auth.callback_url").map(|url| CallbackConfig {

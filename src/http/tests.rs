@@ -62,6 +62,7 @@ fn state() -> AppState {
             write_timeout: Duration::from_secs(1),
             updates: None,
             grace: Duration::ZERO,
+            auth_within: Duration::from_secs(60),
             hold_refused: Duration::ZERO,
             unproved_bytes_max: 1 << 20,
             held_max: 0,

@@ -3,6 +3,7 @@
 mod auth;
 mod callback;
 mod cli;
+mod collab_hostile;
 mod config;
 mod conformance;
 mod crash;

@@ -4,14 +4,24 @@
 //! that, and expects to be asked in return. So the answer to that question is worth one, the answer to a question of our
 //! own as much as was dropped, and what was owed from before a step 1 is owed no more. (`@hocuspocus/provider` 2 to 4; one
 //! status too many, and the older ones take an unsaved edit for saved.)
+//!
+//! What is written while the socket is down waits in the client and is sent when the socket is up, *after* the step 1: it
+//! is in the document that the step 1 describes, and so not in the count. The answer to our question brings it once more.
 
 use std::collections::VecDeque;
+
+use syncline_protocol::state_vector::StateVector;
+use syncline_protocol::update::UpdateLimits;
+use syncline_protocol::update::validate;
 
 use crate::document::request::Receipt;
 use crate::document::saving::Owed;
 
 /// Questions that wait for an answer. Full: nothing more is asked; the answers to come bring everything.
 const OPEN_MAX: usize = 16;
+/// Clients whose work from before a step 1 is told apart: the user's own, and what a local store kept of some others. The
+/// work of more counts as new, which only calls a change saved too early that is still under way.
+const AHEAD_MAX: usize = 4096;
 
 /// What a question is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +32,27 @@ pub(super) enum Question {
     Rest,
 }
 
+/// What the client's count begins with.
+#[derive(Debug)]
+enum Count {
+    /// It has not begun.
+    Never,
+    /// It has begun, and has not answered our question yet.
+    Begun {
+        /// What it had that we lack.
+        ahead: StateVector,
+        /// Whether its socket may just have come up.
+        first: bool,
+    },
+    /// It goes on.
+    Running,
+}
+
 /// The open questions to one channel.
 #[derive(Debug)]
 pub(super) struct Questions {
     receipt: Receipt,
+    count: Count,
     open: VecDeque<Question>,
     /// Updates that were dropped, and that the client still waits to hear of.
     dropped: u32,
@@ -33,7 +60,7 @@ pub(super) struct Questions {
 
 impl Questions {
     pub(super) fn new(receipt: Receipt) -> Self {
-        Self { receipt, open: VecDeque::new(), dropped: 0 }
+        Self { receipt, count: Count::Never, open: VecDeque::new(), dropped: 0 }
     }
 
     /// Whether its client counts.
@@ -41,12 +68,22 @@ impl Questions {
         self.receipt == Receipt::Status
     }
 
-    /// What one update is worth.
-    pub(super) fn worth(&self) -> Owed {
+    /// What an update is worth that has come now.
+    pub(super) fn worth(&self, update: &[u8], limits: &UpdateLimits) -> Owed {
         match self.receipt {
             Receipt::Echo => Owed::Echo,
+            Receipt::Status if self.is_from_before(update, limits) => Owed::Status(0),
             Receipt::Status => Owed::Status(1),
         }
+    }
+
+    /// Whether the client wrote it before it began to count. Nothing tells that of deletions alone. In the moment after the
+    /// socket came up they are rather from the time without it; mistaken, a saved change is called unsaved until the next
+    /// step 1, and the other mistake would call unsaved changes saved.
+    fn is_from_before(&self, update: &[u8], limits: &UpdateLimits) -> bool {
+        let Count::Begun { ahead, first } = &self.count else { return false };
+        let judge = |structs: usize, known: bool| if structs == 0 { *first } else { known };
+        validate(update, limits).is_ok_and(|summary| judge(summary.ranges().len(), summary.structs_known(ahead)))
     }
 
     /// Notes a question. Answers whether it is to be asked.
@@ -57,13 +94,19 @@ impl Questions {
         let room = self.open.len() < OPEN_MAX;
         if room {
             self.open.push_back(question);
+        } else if let (Question::Whole, Some(last)) = (question, self.open.back_mut()) {
+            *last = question; // Its answer is still to come, so it brings as much.
         }
         room
     }
 
     /// What an answer is worth that has come now.
     pub(super) fn answered(&mut self) -> Owed {
-        match (self.receipt, self.open.pop_front()) {
+        let question = self.open.pop_front();
+        if question == Some(Question::Whole) {
+            self.count = Count::Running;
+        }
+        match (self.receipt, question) {
             (Receipt::Echo, _) => Owed::Echo,
             (Receipt::Status, Some(Question::Whole) | None) => Owed::Status(1),
             (Receipt::Status, Some(Question::Rest)) => Owed::Status(std::mem::take(&mut self.dropped)),
@@ -77,9 +120,12 @@ impl Questions {
         }
     }
 
-    /// The client begins anew.
-    pub(super) fn forgive(&mut self) {
+    /// The client begins anew, with this that we lack. It counts on one more question, whatever it is still to answer.
+    pub(super) fn begin(&mut self, ahead: Vec<(u64, u32)>) {
+        let first = matches!(self.count, Count::Never | Count::Begun { first: true, .. });
+        self.count = Count::Begun { ahead: ahead.into_iter().take(AHEAD_MAX).collect(), first };
         self.dropped = 0;
+        self.open.iter_mut().for_each(|question| *question = Question::Rest);
     }
 }
 
@@ -87,12 +133,20 @@ impl Questions {
 mod tests {
     use super::*;
 
+    /// Deletes the first struct of client 7.
+    const DELETION: [u8; 6] = [0, 1, 7, 1, 0, 1];
+
+    /// The insertion of one struct: a string in a root.
+    fn edit(client: u8, clock: u8) -> Vec<u8> {
+        vec![1, 1, client, clock, 4, 1, 1, b't', 1, b'x', 0]
+    }
+
     #[test]
     fn an_answer_is_worth_what_the_client_waits_for() {
         let mut questions = Questions::new(Receipt::Status);
         assert!(questions.ask(Question::Whole));
         assert_eq!(questions.answered(), Owed::Status(1));
-        assert_eq!(questions.worth(), Owed::Status(1));
+        assert_eq!(questions.worth(&edit(7, 0), &UpdateLimits::default()), Owed::Status(1));
 
         questions.dropped(Owed::Status(1));
         questions.dropped(Owed::Status(1));
@@ -107,8 +161,47 @@ mod tests {
         let mut questions = Questions::new(Receipt::Status);
         questions.dropped(Owed::Status(5));
         assert!(questions.ask(Question::Rest));
-        questions.forgive();
+        questions.begin(Vec::new());
         assert_eq!(questions.answered(), Owed::Status(0));
+    }
+
+    #[test]
+    fn of_many_beginnings_only_the_last_counts() {
+        for beginnings in [2, OPEN_MAX, OPEN_MAX + 1, 3 * OPEN_MAX] {
+            let mut questions = Questions::new(Receipt::Status);
+            let mut asked = 0;
+            for _ in 0..beginnings {
+                questions.begin(Vec::new());
+                asked += usize::from(questions.ask(Question::Whole));
+            }
+            let owed: Vec<Owed> = (0..asked).map(|_| questions.answered()).collect();
+            assert_eq!(owed.iter().filter(|owed| **owed == Owed::Status(1)).count(), 1, "{beginnings}");
+            assert_eq!(owed.last(), Some(&Owed::Status(1)), "{beginnings}");
+        }
+    }
+
+    #[test]
+    fn what_waited_for_the_socket_is_not_in_the_count() {
+        let limits = UpdateLimits::default();
+        let worth = |questions: &Questions, update: &[u8]| questions.worth(update, &limits);
+        let mut questions = Questions::new(Receipt::Status);
+        assert_eq!(worth(&questions, &edit(7, 0)), Owed::Status(1), "no step 1 yet");
+        questions.begin(vec![(7, 2)]);
+        assert!(questions.ask(Question::Whole));
+        assert_eq!(worth(&questions, &edit(7, 0)), Owed::Status(0));
+        assert_eq!(worth(&questions, &edit(7, 1)), Owed::Status(0));
+        assert_eq!(worth(&questions, &DELETION), Owed::Status(0));
+        assert_eq!(worth(&questions, &edit(7, 2)), Owed::Status(1), "written since");
+        assert_eq!(worth(&questions, &edit(8, 0)), Owed::Status(1), "by somebody else");
+        assert_eq!(worth(&questions, b"broken"), Owed::Status(1), "and will be refused");
+        assert_eq!(questions.answered(), Owed::Status(1));
+        assert_eq!(worth(&questions, &edit(7, 1)), Owed::Status(1));
+        assert_eq!(worth(&questions, &DELETION), Owed::Status(1));
+
+        // Later on the socket is up, so nothing waits for it; a delayed batch can still be from before.
+        questions.begin(vec![(7, 4)]);
+        assert_eq!(worth(&questions, &edit(7, 3)), Owed::Status(0));
+        assert_eq!(worth(&questions, &DELETION), Owed::Status(1));
     }
 
     #[test]

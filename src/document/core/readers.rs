@@ -94,7 +94,7 @@ impl<P> Core<P> {
                 self.update(now, source, update, effects);
             }
             DocumentMessage::Update(update) => {
-                let owed = known.questions.worth();
+                let owed = known.questions.worth(&update, &self.settings.update);
                 let source = Source::Reader { reader, sent: update.clone(), kind: Kind::Edit, owed };
                 self.update(now, source, update, effects);
             }
@@ -112,10 +112,12 @@ impl<P> Core<P> {
     }
 
     /// A client that counts begins anew: it has forgotten what it was owed, and expects to be asked in return.
-    fn begin(&mut self, id: ReaderId, effects: &mut Vec<Effect>) {
+    fn begin(&mut self, id: ReaderId, theirs: &StateVector, effects: &mut Vec<Effect>) {
+        let ours = |client| self.clocks().map_or(0, |clocks| clocks.clock(client));
+        let ahead: Vec<(u64, u32)> = theirs.iter().filter(|&(client, clock)| clock > ours(client)).collect();
         let Some(reader) = self.readers.get_mut(&id).filter(|reader| reader.questions.counts()) else { return };
         reader.owed = 0;
-        reader.questions.forgive();
+        reader.questions.begin(ahead);
         let asks = reader.questions.ask(Question::Whole);
         self.saving.forgive(id);
         self.waiting.forgive(id);
@@ -128,7 +130,7 @@ impl<P> Core<P> {
         let Ok(theirs) = StateVector::decode(state_vector) else {
             return self.end(id, ErrorCode::InvalidPayload, effects);
         };
-        self.begin(id, effects);
+        self.begin(id, &theirs, effects);
         match &self.phase {
             Phase::Building(_) => self.answer_early(id, &theirs, effects),
             _ => {

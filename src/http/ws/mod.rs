@@ -88,6 +88,8 @@ pub struct SocketLimits {
     pub updates: Option<(u32, u32)>,
     /// After a token ran out.
     pub grace: Duration,
+    /// How long a connection of many documents may be without any, a document without a token, and a token without a verdict.
+    pub auth_within: Duration,
     /// How long a refused socket is held before it is closed.
     pub hold_refused: Duration,
     /// How many are held at once; beyond, they are closed at once.
@@ -108,8 +110,6 @@ const DOCUMENTS: &str = "/collab";
 
 /// How long before its token runs out a client is asked for another.
 const RENEW_BEFORE: Duration = Duration::from_secs(30);
-/// How long a connection may be without an open channel, a channel without a token, and a token without a verdict.
-const AUTH_WITHIN: Duration = Duration::from_secs(60);
 /// How soon a client that was let in must begin to synchronise.
 const SYNC_WITHIN: Duration = Duration::from_secs(10);
 /// Documents of one connection.
@@ -168,7 +168,7 @@ impl Sockets {
             keep_alive: KEEP_ALIVE,
             grace: self.limits.grace,
             renew_before: RENEW_BEFORE,
-            auth_within: AUTH_WITHIN,
+            auth_within: self.limits.auth_within,
             sync_within: SYNC_WITHIN,
             channels_max: CHANNELS_MAX,
             anonymous: self.auth.is_dev(),

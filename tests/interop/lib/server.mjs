@@ -15,6 +15,9 @@ export const BIN = process.env.SYNCLINE_BIN ?? fileURLToPath(new URL('../../../t
 // The server refuses settings that it does not know, and this process has some of its own.
 const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SYNCLINE_')))
 
+// A write beyond the limit on the size of files then fails, and does not end the process; see `failWrites`.
+const EXEC = 'trap "" XFSZ; exec "$0" "$@"'
+
 const START_MS = 20_000
 const LOG_LINES_MAX = 200
 
@@ -41,7 +44,7 @@ export class Server {
     const args = ['serve', '--listen', `127.0.0.1:${this.port}`, '--data-dir', this.dataDir]
     if (this.#dev) args.push('--dev')
     const env = { ...inherited, ...(this.#dev ? {} : { SYNCLINE_AUTH__SECRET: SECRET }), ...this.#env }
-    const child = spawn(BIN, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn('sh', ['-c', EXEC, BIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
     this.#process = child
     this.#keep(child.stderr)
     const address = new Promise((resolve, reject) => {
@@ -68,6 +71,7 @@ export class Server {
   get isRunning () { return this.#process.exitCode === null && this.#process.signalCode === null }
   get url () { return `http://127.0.0.1:${this.port}` }
   get syncUrl () { return `ws://127.0.0.1:${this.port}/sync` }
+  get collabUrl () { return `ws://127.0.0.1:${this.port}/collab` }
 
   /** Sends a signal and resolves with `{code, signal}` when the process is gone. */
   async stop (signal = 'SIGTERM') {
@@ -78,6 +82,25 @@ export class Server {
       await gone
     }
     return { code: child.exitCode, signal: child.signalCode }
+  }
+
+  /** From now on every write to a file fails (EFBIG), as on a disk that gave up. Reads, sockets and pipes work. */
+  async failWrites () { await this.#limitFiles('0') }
+
+  /** Ends `failWrites`. */
+  async allowWrites () { await this.#limitFiles('unlimited') }
+
+  async #limitFiles (bytes) {
+    // The soft limit alone: that needs no rights, also not to take it back.
+    await promisify(execFile)('prlimit', ['--pid', String(this.#process.pid), `--fsize=${bytes}:`])
+  }
+
+  /** What the server has of a document, as one update; `null` if there is no such document. */
+  async state (name, headers) {
+    const response = await this.get(`/v1/docs/${encodeURIComponent(name)}/state`, headers)
+    if (response.status === 404) return null
+    if (!response.ok) throw new Error(`${name}: ${response.status} ${await response.text()}`)
+    return new Uint8Array(await response.arrayBuffer())
   }
 
   /** Resident memory in bytes. */
