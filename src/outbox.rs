@@ -25,6 +25,11 @@ use syncline_protocol::channel::ChannelId;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
+pub use item::Frame;
+use item::Item;
+
+mod item;
+
 /// Bounds of one outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxLimits {
@@ -122,43 +127,6 @@ struct Inner {
     /// Channels whose rights are to be looked up again.
     recheck: Vec<ChannelId>,
     closing: Option<Closing>,
-}
-
-#[derive(Debug)]
-enum Item {
-    /// What comes before a frame that is shared: never the last in the queue.
-    Head(Bytes),
-    Frame(Bytes),
-    Control(Bytes),
-    /// Shared with other readers, so it does not count against this one.
-    Parts {
-        channel: ChannelId,
-        parts: Arc<[Bytes]>,
-        next: usize,
-        /// Parts that make a frame.
-        per_frame: usize,
-    },
-}
-
-/// One frame for one socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    /// What comes first, where that is this socket's own.
-    pub head: Option<Bytes>,
-    /// The rest, which other sockets may share.
-    pub body: Bytes,
-}
-
-impl From<Bytes> for Frame {
-    fn from(body: Bytes) -> Self {
-        Self { head: None, body }
-    }
-}
-
-impl Frame {
-    fn len(&self) -> usize {
-        self.head.as_ref().map_or(0, Bytes::len) + self.body.len()
-    }
 }
 
 /// How a connection ends.
@@ -499,29 +467,6 @@ impl Inner {
         self.queue = VecDeque::new();
         (self.begun, self.control) = (0, 0);
         self.free(self.bytes, budget);
-    }
-}
-
-impl Item {
-    /// What of it is still to be written, piece by piece.
-    fn pieces(&self) -> &[Bytes] {
-        match self {
-            Self::Head(piece) | Self::Frame(piece) | Self::Control(piece) => std::slice::from_ref(piece),
-            Self::Parts { parts, next, .. } => &parts[*next..],
-        }
-    }
-
-    fn front_len(&self) -> usize {
-        self.pieces().first().map_or(0, Bytes::len)
-    }
-
-    /// Whether the piece in front is the last one of a frame.
-    fn front_ends_frame(&self) -> bool {
-        match self {
-            Self::Head(_) => false,
-            Self::Frame(_) | Self::Control(_) => true,
-            Self::Parts { next, per_frame, .. } => (next + 1) % per_frame == 0,
-        }
     }
 }
 
