@@ -24,7 +24,7 @@ use super::ReaderId;
 use super::Ticket;
 use super::Whom;
 use super::merge::EMPTY_UPDATE;
-use super::merge::Source;
+use super::source::Source;
 
 impl<P> Core<P> {
     pub(super) fn ask(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {

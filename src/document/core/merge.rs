@@ -18,11 +18,9 @@ use crate::clock::Now;
 use crate::document::inflight::Work;
 use crate::document::memory::added;
 use crate::document::replica::Poisoned;
-use crate::document::request::Member;
 use crate::document::request::Refusal;
 use crate::document::saving::Ack;
 use crate::document::saving::Owed;
-use crate::document::saving::Purpose;
 use crate::document::waiting::Dropped;
 use crate::document::waiting::Held;
 use crate::store::Record;
@@ -37,6 +35,8 @@ use super::ReaderId;
 use super::Size;
 use super::Ticket;
 use super::questions::Question;
+use super::source::Kind;
+use super::source::Source;
 
 /// No client, no struct, no deletion.
 pub(super) const EMPTY_UPDATE: &[u8] = &[0, 0];
@@ -44,13 +44,6 @@ pub(super) const EMPTY_UPDATE: &[u8] = &[0, 0];
 /// Updates merged at a time: merging is linear in what it merges, so small chunks cost nothing extra, and a reader can show
 /// the first while the second is on its way.
 pub(super) const TOGETHER_MAX: usize = 64;
-
-/// Where an update comes from, and who waits for it.
-#[derive(Debug, Clone)]
-pub(super) enum Source {
-    Reader { reader: ReaderId, sent: Bytes, kind: Kind, owed: Owed },
-    Ticket { ticket: Ticket, member: Option<Member>, purpose: Purpose },
-}
 
 /// An update that was found good, on its way into the engine.
 #[derive(Debug)]
@@ -96,32 +89,6 @@ impl Taken {
         match &self.source {
             Source::Ticket { ticket, .. } => Some(*ticket),
             Source::Reader { .. } => None,
-        }
-    }
-}
-
-/// What a channel sends updates as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// An edit, made now.
-    Edit,
-    /// What it has and we lack, in answer to our step 1.
-    Step2,
-}
-
-impl Source {
-    pub(super) fn ack(&self) -> Ack {
-        match self {
-            Self::Reader { reader, owed: Owed::Status(count), .. } => Ack::Status { reader: *reader, count: *count },
-            Self::Reader { reader, sent, owed: Owed::Echo, .. } => Ack::Echo { reader: *reader, update: sent.clone() },
-            Self::Ticket { ticket, purpose, .. } => Ack::Ticket { ticket: *ticket, purpose: *purpose },
-        }
-    }
-
-    fn reader(&self) -> Option<ReaderId> {
-        match self {
-            Self::Reader { reader, .. } => Some(*reader),
-            Self::Ticket { .. } => None,
         }
     }
 }

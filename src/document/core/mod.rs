@@ -16,6 +16,7 @@ mod merge;
 mod questions;
 mod readers;
 mod settle;
+mod source;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -77,9 +78,6 @@ const NEWCOMER: &[u8] = &[0];
 
 /// After a failed compaction or retirement, and between two requests to the same writer for what we lack.
 const PAUSE: Duration = Duration::from_secs(5);
-
-/// Between two broadcasts of presence: shorter than a frame of a screen.
-const AWARENESS_TICK: Duration = Duration::from_millis(10);
 
 /// The two nets under the engine.
 #[derive(Debug, Clone)]
@@ -469,17 +467,6 @@ impl<P> Core<P> {
         self.consider_compaction(now, effects);
         self.consider_weighing(effects);
         self.consider_idleness(now);
-    }
-
-    /// Presence, at once after a quiet moment and else once a tick: cursors of a hundred people cost every reader a hundred
-    /// frames a second instead of a thousand, and the last state always leaves.
-    fn send_awareness(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.batch.awareness.is_empty() || self.awareness_due.is_some_and(|due| now.moment < due) {
-            return;
-        }
-        let changed: Vec<u64> = std::mem::take(&mut self.batch.awareness).into_iter().collect();
-        self.awareness_due = Some(now.moment.after(AWARENESS_TICK));
-        effects.push(Effect::BroadcastAwareness(self.awareness.encode(&changed)));
     }
 
     /// The shell has carried out the effects of a flush: what did not fit an outbox has been reported.

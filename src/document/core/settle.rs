@@ -29,8 +29,8 @@ use super::Phase;
 use super::Size;
 use super::Sync;
 use super::merge::EMPTY_UPDATE;
-use super::merge::Source;
 use super::merge::TOGETHER_MAX;
+use super::source::Source;
 
 impl<P> Core<P> {
     /// Nothing in it was new. Whether what it repeats is durable is another question, and this answers that one.

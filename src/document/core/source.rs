@@ -1,0 +1,44 @@
+//! Where an update comes from, and who waits for it.
+
+use bytes::Bytes;
+
+use crate::document::request::Member;
+use crate::document::saving::Ack;
+use crate::document::saving::Owed;
+use crate::document::saving::Purpose;
+
+use super::ReaderId;
+use super::Ticket;
+
+/// Where an update comes from, and who waits for it.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Reader { reader: ReaderId, sent: Bytes, kind: Kind, owed: Owed },
+    Ticket { ticket: Ticket, member: Option<Member>, purpose: Purpose },
+}
+
+/// What a channel sends updates as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An edit, made now.
+    Edit,
+    /// What it has and we lack, in answer to our step 1.
+    Step2,
+}
+
+impl Source {
+    pub(super) fn ack(&self) -> Ack {
+        match self {
+            Self::Reader { reader, owed: Owed::Status(count), .. } => Ack::Status { reader: *reader, count: *count },
+            Self::Reader { reader, sent, owed: Owed::Echo, .. } => Ack::Echo { reader: *reader, update: sent.clone() },
+            Self::Ticket { ticket, purpose, .. } => Ack::Ticket { ticket: *ticket, purpose: *purpose },
+        }
+    }
+
+    pub(super) fn reader(&self) -> Option<ReaderId> {
+        match self {
+            Self::Reader { reader, .. } => Some(*reader),
+            Self::Ticket { .. } => None,
+        }
+    }
+}
