@@ -41,8 +41,10 @@ enum Count {
     Begun {
         /// What it had that we lack.
         ahead: StateVector,
-        /// Whether its socket may just have come up.
+        /// Whether its socket may just have come up, so that something waited for it.
         first: bool,
+        /// Whether what came last had waited.
+        waited: bool,
     },
     /// It goes on.
     Running,
@@ -69,21 +71,24 @@ impl Questions {
     }
 
     /// What an update is worth that has come now.
-    pub(super) fn worth(&self, update: &[u8], limits: &UpdateLimits) -> Owed {
+    pub(super) fn worth(&mut self, update: &[u8], limits: &UpdateLimits) -> Owed {
         match self.receipt {
             Receipt::Echo => Owed::Echo,
-            Receipt::Status if self.is_from_before(update, limits) => Owed::Status(0),
-            Receipt::Status => Owed::Status(1),
+            Receipt::Status => Owed::Status(u32::from(!self.is_from_before(update, limits))),
         }
     }
 
-    /// Whether the client wrote it before it began to count. Nothing tells that of deletions alone. In the moment after the
-    /// socket came up they are rather from the time without it; mistaken, a saved change is called unsaved until the next
-    /// step 1, and the other mistake would call unsaved changes saved.
-    fn is_from_before(&self, update: &[u8], limits: &UpdateLimits) -> bool {
-        let Count::Begun { ahead, first } = &self.count else { return false };
-        let judge = |structs: usize, known: bool| if structs == 0 { *first } else { known };
-        validate(update, limits).is_ok_and(|summary| judge(summary.ranges().len(), summary.structs_known(ahead)))
+    /// Whether the client wrote it before it began to count. Nothing tells that of deletions alone: they go with what came
+    /// before them, and at first they are rather from the time without a socket. Mistaken, a saved change is called unsaved
+    /// until the next step 1, and the other mistake would call unsaved changes saved.
+    fn is_from_before(&mut self, update: &[u8], limits: &UpdateLimits) -> bool {
+        let Count::Begun { ahead, first, waited } = &mut self.count else { return false };
+        let Ok(summary) = validate(update, limits) else { return false };
+        if summary.ranges().is_empty() {
+            return *first && *waited;
+        }
+        *waited = summary.structs_known(ahead);
+        *waited
     }
 
     /// Notes a question. Answers whether it is to be asked.
@@ -123,7 +128,8 @@ impl Questions {
     /// The client begins anew, with this that we lack. It counts on one more question, whatever it is still to answer.
     pub(super) fn begin(&mut self, ahead: Vec<(u64, u32)>) {
         let first = matches!(self.count, Count::Never | Count::Begun { first: true, .. });
-        self.count = Count::Begun { ahead: ahead.into_iter().take(AHEAD_MAX).collect(), first };
+        let ahead = ahead.into_iter().take(AHEAD_MAX).collect();
+        self.count = Count::Begun { ahead, first, waited: first };
         self.dropped = 0;
         self.open.iter_mut().for_each(|question| *question = Question::Rest);
     }
@@ -183,25 +189,27 @@ mod tests {
     #[test]
     fn what_waited_for_the_socket_is_not_in_the_count() {
         let limits = UpdateLimits::default();
-        let worth = |questions: &Questions, update: &[u8]| questions.worth(update, &limits);
+        let worth = |questions: &mut Questions, update: &[u8]| questions.worth(update, &limits);
         let mut questions = Questions::new(Receipt::Status);
-        assert_eq!(worth(&questions, &edit(7, 0)), Owed::Status(1), "no step 1 yet");
+        assert_eq!(worth(&mut questions, &edit(7, 0)), Owed::Status(1), "no step 1 yet");
         questions.begin(vec![(7, 2)]);
         assert!(questions.ask(Question::Whole));
-        assert_eq!(worth(&questions, &edit(7, 0)), Owed::Status(0));
-        assert_eq!(worth(&questions, &edit(7, 1)), Owed::Status(0));
-        assert_eq!(worth(&questions, &DELETION), Owed::Status(0));
-        assert_eq!(worth(&questions, &edit(7, 2)), Owed::Status(1), "written since");
-        assert_eq!(worth(&questions, &edit(8, 0)), Owed::Status(1), "by somebody else");
-        assert_eq!(worth(&questions, b"broken"), Owed::Status(1), "and will be refused");
+        assert_eq!(worth(&mut questions, &DELETION), Owed::Status(0));
+        assert_eq!(worth(&mut questions, &edit(7, 0)), Owed::Status(0));
+        assert_eq!(worth(&mut questions, &edit(7, 1)), Owed::Status(0));
+        assert_eq!(worth(&mut questions, &DELETION), Owed::Status(0));
+        assert_eq!(worth(&mut questions, &edit(7, 2)), Owed::Status(1), "written since");
+        assert_eq!(worth(&mut questions, &DELETION), Owed::Status(1), "and this after it");
+        assert_eq!(worth(&mut questions, &edit(8, 0)), Owed::Status(1), "by somebody else");
+        assert_eq!(worth(&mut questions, b"broken"), Owed::Status(1), "and will be refused");
         assert_eq!(questions.answered(), Owed::Status(1));
-        assert_eq!(worth(&questions, &edit(7, 1)), Owed::Status(1));
-        assert_eq!(worth(&questions, &DELETION), Owed::Status(1));
+        assert_eq!(worth(&mut questions, &edit(7, 1)), Owed::Status(1));
+        assert_eq!(worth(&mut questions, &DELETION), Owed::Status(1));
 
         // Later on the socket is up, so nothing waits for it; a delayed batch can still be from before.
         questions.begin(vec![(7, 4)]);
-        assert_eq!(worth(&questions, &edit(7, 3)), Owed::Status(0));
-        assert_eq!(worth(&questions, &DELETION), Owed::Status(1));
+        assert_eq!(worth(&mut questions, &edit(7, 3)), Owed::Status(0));
+        assert_eq!(worth(&mut questions, &DELETION), Owed::Status(1));
     }
 
     #[test]

@@ -4,6 +4,7 @@ import * as Provider215 from '@hocuspocus/provider-2.15.3'
 import * as Provider34 from '@hocuspocus/provider-3.4.4'
 import * as Provider48 from '@hocuspocus/provider-4.8.0'
 import { readFileSync } from 'node:fs'
+import * as decoding from 'lib0/decoding'
 import { WebSocket } from 'ws'
 import * as Y from 'yjs'
 import { until } from './until.mjs'
@@ -24,6 +25,8 @@ process.setMaxListeners(0)
 
 /** For tests with many reconnections: the providers' own first pause is a second, and doubles. */
 export const HASTY = { delay: 50, minDelay: 50, maxDelay: 400 }
+
+const SYNC_STATUS = 8
 
 /** One WebSocket of one client, for any number of documents. */
 export class Line {
@@ -83,6 +86,8 @@ export class Editor {
   refusals = []
   /** Stateless messages. */
   letters = []
+  /** Each acknowledgement: 1 for saved, 0 for refused. */
+  statuses = []
 
   /** `line` is a [`Line`], or what a new one is made of: `[generation, server, options]`. Dev servers ask for no token. */
   constructor (t, line, name, { doc = new Y.Doc(), token = 'any', ...options } = {}) {
@@ -104,6 +109,11 @@ export class Editor {
     provider.on('authenticated', (told) => this.scopes.push(told?.scope ?? provider.authorizedScope))
     provider.on('authenticationFailed', ({ reason }) => this.refusals.push(reason))
     provider.on('stateless', ({ payload }) => this.letters.push(payload))
+    provider.on('message', ({ event }) => {
+      const decoder = decoding.createDecoder(new Uint8Array(event.data))
+      decoding.readVarString(decoder)
+      if (decoding.readVarUint(decoder) === SYNC_STATUS) this.statuses.push(decoding.readVarUint(decoder))
+    })
   }
 
   get awareness () { return this.provider.awareness }
