@@ -182,7 +182,8 @@ impl Connection {
                 return self.refuse(code_of(error), reader).await;
             }
             if !unproved.set(self.waiting_unproved(&decoder)) {
-                drop((decoder, unproved));
+                drop(decoder);
+                // What the session holds stays counted for as long as it is there.
                 return self.refuse(ErrorCode::Overloaded, reader).await;
             }
             match poll_fn(|context| poll_read(&mut reader, context, &mut decoder, &mut messages)).await {
