@@ -57,7 +57,7 @@ fn bars(report: &Report) -> Vec<Bar> {
     bars.extend([
         bar("a million appends: disk, × live data, at rest", million("disk / live data"), Asked::AtMost(4.0)),
         bar("a million appends: disk, × live data, at most", million("at most, while running"), Asked::AtMost(4.0)),
-        bar("ten times the data: × resident memory", growth, Asked::AtMost(1.5)),
+        bar("four times the data: × resident memory", growth, Asked::AtMost(1.5)),
         bar(
             "opening 10 000 documents after closing, ms",
             ours(keeping::OPENING, "after closing, ms"),

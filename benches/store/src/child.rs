@@ -24,8 +24,7 @@ use crate::work::Author;
 use crate::work::Style;
 use crate::work::folded;
 
-/// Documents that write, and that are folded, at the same time.
-const WRITERS: u64 = 1000;
+/// Documents that are folded at the same time.
 const FOLDERS: u64 = 16;
 /// How often the size on disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -36,6 +35,8 @@ pub(crate) struct Fill {
     pub(crate) kind: Kind,
     pub(crate) dir: PathBuf,
     pub(crate) docs: u64,
+    /// Documents that write at the same time.
+    pub(crate) writers: u64,
     /// Records of each document in each stretch.
     pub(crate) records: u64,
     /// Stretches of writing after which every document is folded into a snapshot.
@@ -62,7 +63,7 @@ impl Fill {
 
     fn to_json(&self) -> Value {
         json!({
-            "kind": self.kind.name(), "dir": self.dir, "docs": self.docs, "records": self.records, "folds": self.folds,
+            "kind": self.kind.name(), "dir": self.dir, "docs": self.docs, "writers": self.writers, "records": self.records, "folds": self.folds,
             "tail": self.tail, "seed": self.style.seed, "batch_min": self.style.batch_min, "batch_max": self.style.batch_max,
             "update_bytes": self.style.update_bytes, "dead": self.end == End::Dead,
         })
@@ -81,6 +82,7 @@ impl Fill {
             kind: Kind::parse(text("kind")?).context("no such engine")?,
             dir: text("dir")?.into(),
             docs: number("docs")?,
+            writers: number("writers")?,
             records: number("records")?,
             folds: number("folds")?,
             tail: number("tail")?,
@@ -150,7 +152,7 @@ fn filling(runtime: &Runtime, fill: &Fill) -> Result<()> {
     let (mut appending, mut folding) = (Duration::ZERO, Duration::ZERO);
     for stretch in 0..fill.folds + fill.tail {
         let start = Instant::now();
-        authors = runtime.block_on(write(&subject, authors, fill.records * (stretch + 1)))?;
+        authors = runtime.block_on(write(&subject, authors, fill.writers, fill.records * (stretch + 1)))?;
         appending += start.elapsed();
         if stretch < fill.folds {
             let start = Instant::now();
@@ -188,8 +190,8 @@ fn watch_disk(dir: &Path) -> Arc<AtomicU64> {
 }
 
 /// Every document writes until it has so many records; a bounded number of them at the same time.
-async fn write(subject: &Arc<Subject>, authors: Vec<Author>, records: u64) -> Result<Vec<Author>> {
-    let each = authors.len().div_ceil(usize::try_from(WRITERS)?);
+async fn write(subject: &Arc<Subject>, authors: Vec<Author>, writers: u64, records: u64) -> Result<Vec<Author>> {
+    let each = authors.len().div_ceil(usize::try_from(writers)?);
     let mut tasks = Vec::new();
     let mut left = authors.into_iter().peekable();
     while left.peek().is_some() {

@@ -18,11 +18,14 @@ use crate::work::Style;
 pub(crate) const MILLION: &str = "10 000 documents, 1 000 000 appends, 3 compactions (one run)";
 pub(crate) const DISK: &str = "500 documents, 50 000 appends, 3 compactions";
 pub(crate) const OPENING: &str = "Opening 10 000 documents";
-pub(crate) const SMALL: &str = "25 MB in 100 documents (one run)";
-pub(crate) const LARGE: &str = "250 MB in 1000 documents (one run)";
+pub(crate) const SMALL: &str = "150 MB in 600 documents (one run)";
+pub(crate) const LARGE: &str = "600 MB in 2400 documents (one run)";
 
 /// Records of a document in each stretch: 25 before each of three compactions, and 25 behind them.
 const DISK_RECORDS: u64 = 25;
+/// Documents that write at the same time, and where memory is looked at: what is in flight is the same for any size.
+const WRITERS: u64 = 1000;
+const WRITERS_FEW: u64 = 50;
 /// Average length of an update where none is given: what counts as live.
 const UPDATE_BYTES: u64 = 90;
 
@@ -50,8 +53,8 @@ pub(crate) fn disk(report: &mut Report, dir: &Path, run: u64, seed: u64, scale: 
 fn disk_of(report: &mut Report, scenario: &str, kind: Kind, dir: &Path, run: u64, seed: u64, docs: u64) -> Result<()> {
     let place = dir.join(format!("disk {}", kind.name()));
     let style = Style::in_batches(seed, 1);
-    let fill =
-        Fill { kind, dir: place.clone(), docs, records: DISK_RECORDS, folds: 3, tail: 1, style, end: End::Closed };
+    let (records, writers) = (DISK_RECORDS, WRITERS);
+    let fill = Fill { kind, dir: place.clone(), docs, writers, records, folds: 3, tail: 1, style, end: End::Closed };
     let filled = child::run(Task::Fill, &fill)?;
     report.add(scenario, kind, run, &disk_figures(&fill, &filled))?;
     child::run(Task::Check, &fill)?;
@@ -79,7 +82,7 @@ pub(crate) fn opening(report: &mut Report, dir: &Path, runs: u64, seed: u64, sca
         for (end, column) in [(End::Closed, "after closing, ms"), (End::Dead, "after a crash, ms")] {
             let place = dir.join(format!("{column} {}", kind.name()));
             let docs = scale.of(10_000);
-            let fill = Fill { kind, dir: place, docs, records: 2, folds: 1, tail: 1, style, end };
+            let fill = Fill { kind, dir: place, docs, writers: WRITERS, records: 2, folds: 1, tail: 1, style, end };
             child::run(Task::Fill, &fill)?;
             fills.push((column, fill));
         }
@@ -98,15 +101,14 @@ pub(crate) fn opening(report: &mut Report, dir: &Path, runs: u64, seed: u64, sca
     fills.iter().try_for_each(|(_, fill)| Ok(fs::remove_dir_all(&fill.dir)?))
 }
 
-/// Documents of one size, then ten times as many: half of the data in snapshots, half in the log.
+/// Documents of one size, enough to fill every cache, then four times as many: half of the data in snapshots, half in the log.
 pub(crate) fn memory(report: &mut Report, dir: &Path, seed: u64, scale: Scale) -> Result<()> {
-    for (scenario, docs) in [(SMALL, 100), (LARGE, 1000)] {
+    for (scenario, docs) in [(SMALL, 600), (LARGE, 2400)] {
         for kind in Kind::STORES {
             let style = Style { update_bytes: Some(1000), batch_max: 16, ..Style::of(seed) };
             let place = dir.join(format!("memory {}", kind.name()));
-            let docs = scale.of(docs);
-            let fill =
-                Fill { kind, dir: place.clone(), docs, records: 125, folds: 1, tail: 1, style, end: End::Closed };
+            let (docs, writers, end) = (scale.of(docs), WRITERS_FEW, End::Closed);
+            let fill = Fill { kind, dir: place.clone(), docs, writers, records: 125, folds: 1, tail: 1, style, end };
             let filled = child::run(Task::Fill, &fill)?;
             let opened = child::run(Task::Open, &fill)?;
             child::run(Task::Check, &fill)?;
