@@ -27,6 +27,8 @@ use tokio::sync::Notify;
 
 pub use item::Frame;
 use item::Item;
+pub use item::Outgoing;
+pub use item::Piece;
 
 mod item;
 
@@ -186,19 +188,19 @@ impl Outbox {
     /// Queues a document frame, to be written by the next [`Self::flush`]. `false`: it does not fit, and nothing was
     /// queued; the channel hears of it when the socket has drained.
     #[must_use]
-    pub fn push(&self, channel: ChannelId, frame: impl Into<Frame>) -> bool {
-        self.lock().push(channel, frame.into(), self)
+    pub fn push(&self, channel: ChannelId, frame: impl Outgoing) -> bool {
+        self.lock().push(channel, frame, self)
     }
 
     /// Queues a presence frame, unless the socket is busy: then presence is to be sent whole once it has drained.
     #[must_use]
-    pub fn push_awareness(&self, channel: ChannelId, frame: impl Into<Frame>) -> bool {
+    pub fn push_awareness(&self, channel: ChannelId, frame: impl Outgoing) -> bool {
         let mut inner = self.lock();
         if inner.is_open() && inner.bytes > AWARENESS_BEHIND_BYTES {
             inner.mark_behind(channel);
             return false;
         }
-        inner.push(channel, frame.into(), self)
+        inner.push(channel, frame, self)
     }
 
     /// Queues a state that other readers share, as frames of `per_frame` parts each. `false` when an earlier one of this channel is still on its way:
@@ -354,15 +356,16 @@ impl Inner {
         self.closing.is_none() && self.wire.is_some()
     }
 
-    fn push(&mut self, channel: ChannelId, frame: Frame, outbox: &Outbox) -> bool {
+    fn push(&mut self, channel: ChannelId, frame: impl Outgoing, outbox: &Outbox) -> bool {
         if !self.is_open() {
             return true; // Nobody will read it, and nobody needs to be caught up.
         }
         let Outbox { limits, budget, .. } = outbox;
+        let bytes = frame.bytes();
         let fits = |inner: &Self| {
-            inner.bytes + frame.len() <= limits.bytes_max.max(frame.len())
+            inner.bytes + bytes <= limits.bytes_max.max(bytes)
                 && inner.queue.len() < limits.frames_max
-                && (budget.has_room(frame.len()) || inner.bytes == 0)
+                && (budget.has_room(bytes) || inner.bytes == 0)
         };
         if !fits(self) {
             // What fills it may only be the rest of this batch: a socket that takes it is not slow.
@@ -375,10 +378,9 @@ impl Inner {
                 return false;
             }
         }
-        self.bytes += frame.len();
-        budget.used.fetch_add(frame.len(), Ordering::Relaxed);
-        self.queue.extend(frame.head.map(Item::Head));
-        self.queue.push_back(Item::Frame(frame.body));
+        self.bytes += bytes;
+        budget.used.fetch_add(bytes, Ordering::Relaxed);
+        frame.queue(&mut |piece| self.queue.push_back(piece.into()));
         true
     }
 

@@ -63,13 +63,8 @@ impl Encoded {
         Self { frame, message, head: None }
     }
 
-    fn for_language(&mut self, language: &Language) -> Frame {
-        match language {
-            Language::YWebsocket => self.frame.clone().into(),
-            Language::Hocuspocus { address } => {
-                Frame { head: Some(self.head_for(address)), body: self.message.clone() }
-            }
-        }
+    fn addressed(&mut self, address: &Address) -> Frame {
+        Frame { head: self.head_for(address), body: self.message.clone() }
     }
 
     fn head_for(&mut self, address: &Address) -> Bytes {
@@ -97,13 +92,19 @@ impl Port {
     /// Queues a change. `false`: it does not fit.
     #[must_use]
     pub fn push(&self, message: &mut Encoded) -> bool {
-        self.outbox.push(self.channel, message.for_language(&self.language))
+        match &self.language {
+            Language::YWebsocket => self.outbox.push(self.channel, message.frame.clone()),
+            Language::Hocuspocus { address } => self.outbox.push(self.channel, message.addressed(address)),
+        }
     }
 
     /// Queues presence. `false`: it does not fit.
     #[must_use]
     pub fn push_awareness(&self, message: &mut Encoded) -> bool {
-        self.outbox.push_awareness(self.channel, message.for_language(&self.language))
+        match &self.language {
+            Language::YWebsocket => self.outbox.push_awareness(self.channel, message.frame.clone()),
+            Language::Hocuspocus { address } => self.outbox.push_awareness(self.channel, message.addressed(address)),
+        }
     }
 
     /// Queues a state. `false`: another one is still on its way.
@@ -123,12 +124,11 @@ impl Port {
 
     /// Queues our step 1.
     pub fn push_step1(&self, state_vector: Bytes) {
-        let Frame { head, body } = Encoded::new(&ServerMessage::SyncStep1(state_vector)).for_language(&self.language);
-        let frame = match head {
-            None => body,
-            Some(head) => [head, body].concat().into(),
-        };
-        self.outbox.push_control(frame);
+        let message = ServerMessage::SyncStep1(state_vector);
+        self.outbox.push_control(match &self.language {
+            Language::YWebsocket => y_websocket::frame(&message),
+            Language::Hocuspocus { address } => hocuspocus::frame(address, &message),
+        });
     }
 
     /// Queues `count` statuses, for a channel whose client counts. Answers how many did not fit.

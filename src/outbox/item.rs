@@ -22,24 +22,59 @@ pub(super) enum Item {
     },
 }
 
-/// One frame for one socket.
+/// One frame for one socket, in two pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What comes first, where that is this socket's own.
-    pub head: Option<Bytes>,
+    /// What comes first, and is this socket's own.
+    pub head: Bytes,
     /// The rest, which other sockets may share.
     pub body: Bytes,
 }
 
-impl From<Bytes> for Frame {
-    fn from(body: Bytes) -> Self {
-        Self { head: None, body }
+/// What can be queued as one frame.
+pub trait Outgoing {
+    /// Its bytes.
+    fn bytes(&self) -> usize;
+    /// Gives its pieces to `queue`, in order.
+    fn queue(self, queue: &mut impl FnMut(Piece));
+}
+
+/// One piece of a frame.
+#[derive(Debug)]
+pub enum Piece {
+    /// Something follows.
+    Head(Bytes),
+    /// The frame ends with it.
+    Last(Bytes),
+}
+
+impl Outgoing for Bytes {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn queue(self, queue: &mut impl FnMut(Piece)) {
+        queue(Piece::Last(self));
     }
 }
 
-impl Frame {
-    pub(super) fn len(&self) -> usize {
-        self.head.as_ref().map_or(0, Bytes::len) + self.body.len()
+impl Outgoing for Frame {
+    fn bytes(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    fn queue(self, queue: &mut impl FnMut(Piece)) {
+        queue(Piece::Head(self.head));
+        queue(Piece::Last(self.body));
+    }
+}
+
+impl From<Piece> for Item {
+    fn from(piece: Piece) -> Self {
+        match piece {
+            Piece::Head(bytes) => Self::Head(bytes),
+            Piece::Last(bytes) => Self::Frame(bytes),
+        }
     }
 }
 
