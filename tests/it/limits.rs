@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::json;
 use syncline_protocol::channel::DocumentMessage;
+use syncline_protocol::hocuspocus;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::server::Server;
@@ -234,4 +235,9 @@ async fn pages_of_strangers_cannot_connect() {
     let url = server.url(&format!("/sync/doc?token={token}")).replace("http:", "ws:");
     assert!(Socket::open_from("https://app.example", &url).await.next().await.is_ok());
     assert_eq!(Socket::open_from("http://localhost:5173", &url).await.closed().await, closed(4403, "FORBIDDEN"));
+    let url = server.url("/collab").replace("http:", "ws:");
+    assert_eq!(Socket::open_from("http://localhost:5173", &url).await.closed().await, closed(4403, "FORBIDDEN"));
+    let mut friend = Socket::open_from("https://app.example", &url).await;
+    friend.send_raw(Message::Binary(hocuspocus::PING.clone())).await;
+    assert_eq!(friend.next().await, Ok(hocuspocus::PONG.clone()));
 }

@@ -18,6 +18,7 @@ mod poison;
 mod revoke;
 mod server;
 mod slow_reader;
+mod stateless;
 mod store_commits;
 mod store_damage;
 mod store_room;

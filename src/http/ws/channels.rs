@@ -91,7 +91,9 @@ impl Connection {
         if let Some(seat) = self.seats.get(channel) {
             return seat.membership.set_access(access).await;
         }
-        let entrant = self.seats.entrant(channel).expect("a session attaches only who was let in");
+        // A session attaches only who was let in; were that not so, nobody is let in.
+        let no_entrant = || Refusal::new(ErrorCode::Internal, "nobody was let in here");
+        let entrant = self.seats.entrant(channel).ok_or_else(no_entrant)?;
         let language = match peer {
             None => Language::YWebsocket,
             Some(Peer { address, .. }) => Language::Hocuspocus { address },

@@ -64,6 +64,7 @@ pub(crate) fn scan(file: &File, salt: u32) -> io::Result<Scan> {
         found: Scan { end: SEGMENT_HEADER_BYTES.min(window.len), ..Scan::default() },
         window,
         round: 0,
+        told: SEGMENT_HEADER_BYTES,
         seen: BTreeMap::new(),
         hidden: Vec::new(),
         lost: Vec::new(),
@@ -81,6 +82,8 @@ struct Scanner<'a> {
     found: Scan,
     /// Where the round began that the last entry belongs to.
     round: u64,
+    /// End of the last entry that tells where its round began.
+    told: u64,
     /// Where each document was met last.
     seen: BTreeMap<String, u64>,
     /// Holes of which nothing is left, by their ends.
@@ -190,7 +193,7 @@ impl Scanner<'_> {
             Some(Next::Trailer(place, trailer)) => {
                 let start = place.saturating_sub(trailer.distance.into());
                 let end = place + trailer.bytes as u64;
-                self.round = round_of(start, &trailer);
+                (self.round, self.told) = (round_of(start, &trailer), end);
                 let (last, note) = if trailer.kind == Kind::Note { (0, trailer.last) } else { (trailer.last, 0) };
                 let loss = StoredLoss { epoch: trailer.epoch, last, note, possible: false };
                 self.lose(start.max(at), end, trailer.kind, &trailer.name, loss);
@@ -208,7 +211,7 @@ impl Scanner<'_> {
     /// finished, so to none that began behind the one before; one whose trailer is spoilt may be a round by itself.
     fn enter_round(&mut self, at: u64, end: u64, trailer: Option<&Trailer>) -> io::Result<()> {
         match trailer {
-            Some(trailer) => self.round = round_of(at, trailer),
+            Some(trailer) => (self.round, self.told) = (round_of(at, trailer), end),
             None if self.window.has_room_in(at, end, at)? => {}
             None => self.round = at,
         }
@@ -248,9 +251,11 @@ impl Scanner<'_> {
     /// Takes what was being written when the machine stopped off the lists of damage.
     fn forgive(&mut self) -> io::Result<()> {
         self.found.torn = self.window.written_end(self.found.end)? - self.found.end;
-        let (window, torn, round) = (&mut self.window, &mut self.found.torn, self.round);
+        let (window, torn, round, told) = (&mut self.window, &mut self.found.torn, self.round, self.told);
         let mut stays = |from: u64, to: u64| {
-            let unfinished = from >= round && window.has_room_in(from, to, round)?;
+            // Behind the last entry that tells its round, a hole may be where another round began.
+            let since = if from >= told { from } else { round };
+            let unfinished = from >= round && window.has_room_in(from, to, since)?;
             *torn += if unfinished { to - from } else { 0 };
             io::Result::Ok(!unfinished)
         };
