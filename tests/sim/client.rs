@@ -1,5 +1,5 @@
-//! A client as the npm package `y-websocket` is one: it greets, answers, sends what it edits, renews its presence, comes
-//! back when the connection is lost, and keeps what was edited meanwhile.
+//! A client as the npm package `y-websocket` is one, or `@hocuspocus/provider`: it greets, answers, sends what it edits, renews
+//! its presence, comes back when the connection is lost, and keeps what was edited meanwhile.
 
 use std::collections::VecDeque;
 
@@ -7,6 +7,7 @@ use bytes::Bytes;
 use syncline::document::request::Member;
 use syncline_protocol::awareness;
 use syncline_protocol::channel::DocumentMessage;
+use syncline_protocol::hocuspocus;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::UpdateLimits;
 use syncline_protocol::update::split_ready;
@@ -22,13 +23,26 @@ use yrs::updates::decoder::Decode;
 
 use crate::chance::Chance;
 use crate::edits;
+use crate::ledger::Ledger;
 use crate::presence::Presence;
+use crate::provider::Provider;
+use crate::provider::Standing;
 use crate::server::Go;
 use crate::server::broken;
 use crate::store::Cover;
 
 /// No message for this long, and the client hangs up.
 const WATCHDOG_MS: u64 = 30_000;
+
+/// What follows from a frame to a provider.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Nothing,
+    /// Its count came to zero: all this is saved.
+    Saved(Cover),
+    /// It was not let in, or was sent away.
+    Denied(String),
+}
 
 /// What the server grants this client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +79,8 @@ pub(crate) struct Client {
     dials: u32,
     /// Whether its present id was ever allowed to write.
     pub(crate) could_write: bool,
+    /// Where that is what it is; else it is a `y-websocket`.
+    pub(crate) provider: Option<Provider>,
 }
 
 impl Client {
@@ -91,11 +107,22 @@ impl Client {
             greeted: false,
             dials: 0,
             could_write: right == Right::Write,
+            provider: None,
         }
     }
 
     pub(crate) fn id(&self) -> u64 {
         self.replica.client_id().get()
+    }
+
+    /// It may write from now on, also what it could not before.
+    pub(crate) fn allow(&mut self) {
+        self.right = Right::Write;
+        self.could_write = true;
+        if let Some(provider) = &mut self.provider {
+            self.forbidden.clear();
+            provider.strays.clear();
+        }
     }
 
     /// The application throws its copy away, as it does when it is told not to come back.
@@ -105,9 +132,14 @@ impl Client {
         self.presence = Presence::new(self.id(), now);
         self.pending.clear();
         self.from_tabs.clear();
+        if let Some(provider) = &mut self.provider {
+            provider.start_anew();
+        }
     }
 
-    pub(crate) fn opened(&mut self, connection: u64, now: u64, out: &mut VecDeque<Bytes>) {
+    /// A socket is up, or was already when a provider is new on it. `deletions` of the document so far.
+    pub(crate) fn opened(&mut self, connection: u64, now: u64, deletions: u64, out: &mut VecDeque<Bytes>) {
+        let again = self.connection == Some(connection);
         self.connection = Some(connection);
         self.greeted = false;
         self.failures = 0;
@@ -115,9 +147,28 @@ impl Client {
         self.heard = now;
         self.unconfirmed.clear();
         self.confirmed.clear();
-        send(out, DocumentMessage::SyncStep1(self.clocks().encode()));
+        if let Some(provider) = &mut self.provider {
+            provider.opened(again, deletions, out);
+        }
+        self.begin(out);
         if self.presence.own_state().is_some() {
             self.send_presence(&[self.id()], out);
+        }
+    }
+
+    fn begin(&mut self, out: &mut VecDeque<Bytes>) {
+        let step1 = DocumentMessage::SyncStep1(self.clocks().encode());
+        match &mut self.provider {
+            Some(provider) => provider.begin(step1, out),
+            None => out.push_back(y_websocket::encode_client(&step1)),
+        }
+    }
+
+    /// `forceSync()`: the application wants it, or an interval is over.
+    pub(crate) fn force(&mut self, out: &mut VecDeque<Bytes>) {
+        if let Some(provider) = &mut self.provider {
+            provider.force_due = false;
+            self.begin(out);
         }
     }
 
@@ -125,6 +176,9 @@ impl Client {
     pub(crate) fn lost(&mut self, now: u64, chance: &mut Chance) {
         self.connection = None;
         self.presence.disconnected();
+        if let Some(provider) = &mut self.provider {
+            provider.lost();
+        }
         self.failures = (self.failures + 1).min(5);
         self.dial_at = now + (100 << self.failures).min(2500) + chance.below(100) as u64;
     }
@@ -137,24 +191,50 @@ impl Client {
     }
 
     fn send_update(&mut self, update: Bytes, out: Option<&mut VecDeque<Bytes>>) {
+        if let Some(provider) = &mut self.provider {
+            return provider.update(update, self.right == Right::Write, out);
+        }
         if let Some(out) = out {
             self.unconfirmed.push(update.clone());
-            send(out, DocumentMessage::Update(update));
+            out.push_back(y_websocket::encode_client(&DocumentMessage::Update(update)));
+        }
+    }
+
+    fn say(&mut self, message: &DocumentMessage, out: Option<&mut VecDeque<Bytes>>) {
+        match (&mut self.provider, out) {
+            (Some(provider), out) => provider.say(message, out),
+            (None, Some(out)) => out.push_back(y_websocket::encode_client(message)),
+            (None, None) => {}
         }
     }
 
     pub(crate) fn set_presence(&mut self, state: Option<Bytes>, now: u64, out: Option<&mut VecDeque<Bytes>>) {
         self.presence.set(state, now);
-        if let Some(out) = out {
-            self.send_presence(&[self.id()], out);
-        }
+        let entries = self.presence.entries(&[self.id()]);
+        self.say(&DocumentMessage::Awareness(entries), out);
     }
 
     /// A clean goodbye.
     pub(crate) fn say_goodbye(&mut self, out: &mut VecDeque<Bytes>) {
         let entry =
             self.presence.entries(&[self.id()]).into_iter().map(|entry| awareness::Entry { state: None, ..entry });
-        send(out, DocumentMessage::Awareness(entry.collect()));
+        let goodbye = DocumentMessage::Awareness(entry.collect());
+        self.say(&goodbye, Some(out));
+    }
+
+    /// A provider leaves its channel, and leaves the socket to others. It comes back with a new one.
+    pub(crate) fn leave(&mut self, now: u64, out: &mut VecDeque<Bytes>, chance: &mut Chance) {
+        self.say_goodbye(out);
+        if let Some(provider) = &mut self.provider {
+            provider.leave(out);
+        }
+        self.denied(now, chance);
+    }
+
+    /// It is not on its channel any more, though its socket is up.
+    pub(crate) fn denied(&mut self, now: u64, chance: &mut Chance) {
+        self.presence.disconnected();
+        self.dial_at = now + 100 + chance.below(3_000) as u64;
     }
 
     /// Renews its presence, notices silence. `false`: it hangs up.
@@ -166,11 +246,70 @@ impl Client {
         now - self.heard <= WATCHDOG_MS
     }
 
-    fn send_presence(&self, clients: &[u64], out: &mut VecDeque<Bytes>) {
-        send(out, DocumentMessage::Awareness(self.presence.entries(clients)));
+    fn send_presence(&mut self, clients: &[u64], out: &mut VecDeque<Bytes>) {
+        let entries = self.presence.entries(clients);
+        self.say(&DocumentMessage::Awareness(entries), Some(out));
     }
 
-    /// One frame from the server.
+    /// Something has arrived on its socket, for whomever.
+    pub(crate) fn socket_lives(&mut self, now: u64, out: &mut VecDeque<Bytes>) {
+        self.heard = now;
+        if let Some(provider) = &mut self.provider {
+            provider.socket_lives(out);
+        }
+    }
+
+    /// One frame from the server to a provider. `ledger` has what was sent, if anybody ever let it in.
+    pub(crate) fn hear_addressed(
+        &mut self,
+        frame: &Bytes,
+        ledger: Option<&mut Ledger>,
+        now: u64,
+        out: &mut VecDeque<Bytes>,
+    ) -> Go<Heard> {
+        let Some(provider) = &mut self.provider else { return broken("an address for one that has none") };
+        let Some(message) = provider.message_in(frame)? else {
+            out.push_back(hocuspocus::PONG.clone());
+            return Ok(Heard::Nothing);
+        };
+        let kinds = (message.first().copied(), message.get(1).copied());
+        let has_left = provider.standing == Standing::Left;
+        match kinds {
+            (Some(8), Some(saved @ (0 | 1))) if message.len() == 2 => {
+                let sent = ledger.and_then(Ledger::arrived);
+                // Who has left is gone from the socket's book: nobody hears it.
+                let saved = if has_left { None } else { provider.status(saved == 1, sent)? };
+                Ok(saved.cloned().map_or(Heard::Nothing, Heard::Saved))
+            }
+            (Some(7), _) if provider.version.is_none() => broken("CLOSE to one that does not know it"),
+            (Some(7), _) => Ok(Heard::Nothing),
+            _ if has_left => Ok(Heard::Nothing),
+            (Some(2), Some(kind @ (1 | 2))) => {
+                let Ok(word) = Reader::new(message.slice(2..)).var_string() else { return broken("no word") };
+                if kind == 1 { self.hear_no(word) } else { self.hear_yes(&word) }
+            }
+            _ if self.right == Right::Refused => broken("a refused client was told something"),
+            (Some(1), _) => self.hear_presence(message, now, out).map(|()| Heard::Nothing),
+            _ => self.hear(message, false, now, out).map(|()| Heard::Nothing),
+        }
+    }
+
+    fn hear_no(&mut self, word: String) -> Go<Heard> {
+        if let Some(provider) = &mut self.provider {
+            provider.standing = Standing::Denied;
+        }
+        Ok(Heard::Denied(word))
+    }
+
+    fn hear_yes(&mut self, scope: &str) -> Go<Heard> {
+        let Some(provider) = &mut self.provider else { return Ok(Heard::Nothing) };
+        let writes = scope == "read-write";
+        provider.force_due |= writes && provider.standing == Standing::In { writes: false };
+        provider.standing = Standing::In { writes };
+        Ok(Heard::Nothing)
+    }
+
+    /// One frame from the server, from its kind on.
     pub(crate) fn hear(&mut self, frame: Bytes, lagged: bool, now: u64, out: &mut VecDeque<Bytes>) -> Go {
         self.heard = now;
         if self.right == Right::Refused {
@@ -187,7 +326,8 @@ impl Client {
             (Ok(0), Ok(kind @ (1 | 2))) => {
                 self.greeted |= kind == 1;
                 self.confirm(&payload, lagged);
-                self.take(payload, false)
+                let former = self.provider.as_ref().is_some_and(Provider::may_hear_of_former);
+                self.take(payload, former)
             }
             _ => broken("the server sent an unknown message"),
         }
@@ -218,10 +358,14 @@ impl Client {
             let pieces: Vec<&[u8]> = std::iter::once(&update).chain(&self.pending).map(AsRef::as_ref).collect();
             update = yrs::merge_updates_v1(pieces).expect("these are updates").into();
         }
+        if let Some(provider) = &mut self.provider {
+            provider.answers(update, out);
+            return Ok(());
+        }
         if update.as_ref() != [0, 0] {
             self.unconfirmed.push(update.clone());
         }
-        send(out, DocumentMessage::SyncStep2(update));
+        out.push_back(y_websocket::encode_client(&DocumentMessage::SyncStep2(update)));
         Ok(())
     }
 
@@ -290,10 +434,6 @@ impl Client {
     pub(crate) fn state(&self) -> Bytes {
         self.replica.transact().encode_diff_v1(&yrs::StateVector::default()).into()
     }
-}
-
-fn send(out: &mut VecDeque<Bytes>, message: DocumentMessage) {
-    out.push_back(y_websocket::encode_client(&message));
 }
 
 /// The update in a frame, if it carries one.

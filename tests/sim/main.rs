@@ -2,14 +2,15 @@
 //! is slow, fails and crashes. A seed is a history; the same seed is the same history.
 //!
 //! ```text
-//!   client (yrs, y-websocket) ── link ──▶ Session ──▶ inbox ──▶ Core ──▶ effects ──▶ disk
-//!        ▲                                                        │
-//!        └──────────────── link ◀── Outbox ◀──────────────────────┘
+//!   client (yrs; y-websocket or Hocuspocus) ── link ──▶ Session ──▶ inbox ──▶ Core ──▶ effects ──▶ disk
+//!        ▲                                                                      │
+//!        └────────────────── link ◀── Outbox ◀──────────────────────────────────┘
 //! ```
 //!
-//! Laws, all the time: saved means saved, across every crash; no queue is over its bound; nothing is sent before what it
+//! Laws, all the time: saved means saved, across every crash, whether an echo says so or a provider's count of unsaved
+//! changes that comes to zero; that count is never below zero; no queue is over its bound; nothing is sent before what it
 //! builds on, twice, or to whom it is not for. At rest: all replicas and a fresh load are equal, every update was
-//! acknowledged, everybody sees who is there.
+//! acknowledged or, where its writer may only read, refused, and reached nobody; everybody sees who is there.
 //!
 //! `SYNCLINE_SIM_SEEDS` says how many; `SYNCLINE_SIM_SEED` replays one and tells its story.
 
@@ -17,10 +18,16 @@ mod calls;
 mod chance;
 mod client;
 mod connection;
+mod counting;
+mod counting_stories;
 mod edits;
+mod fault;
+mod ledger;
 mod phases;
 mod presence;
+mod provider;
 mod rest;
+mod rights;
 mod server;
 mod store;
 mod stories;
@@ -33,7 +40,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
-use server::Fault;
+use fault::Fault;
 use server::Stop;
 use world::World;
 
@@ -83,7 +90,7 @@ fn every_history_keeps_the_laws() {
 }
 
 /// Each deliberate mistake is noticed within so many histories.
-const FAULT_SEEDS: u64 = 50;
+const FAULT_SEEDS: u64 = 200;
 
 /// Seeds until a mistake of the shell is noticed.
 fn caught_after(fault: Fault) -> Option<u64> {
@@ -110,4 +117,24 @@ fn two_actors_for_one_document_are_caught() {
 #[test]
 fn counting_later_changes_as_saved_is_caught() {
     assert!(caught_after(Fault::ClearDirtyAfterAwait).is_some());
+}
+
+#[test]
+fn a_status_before_durability_is_caught() {
+    assert!(caught_after(Fault::StatusOnReceipt).is_some());
+}
+
+#[test]
+fn a_status_that_found_no_room_and_was_forgotten_is_caught() {
+    assert!(caught_after(Fault::StatusLost).is_some());
+}
+
+#[test]
+fn a_status_too_many_is_caught() {
+    assert!(caught_after(Fault::StatusTwice).is_some());
+}
+
+#[test]
+fn calling_a_refused_change_saved_is_caught() {
+    assert!(caught_after(Fault::StatusForRefused).is_some());
 }

@@ -7,9 +7,12 @@ use syncline::document::json::render_replica;
 use syncline::document::replica::Deleted;
 use syncline::document::replica::Replica;
 use syncline::document::request::Request;
+use syncline_protocol::state_vector::StateVector;
 
 use crate::client::Client;
 use crate::client::Right;
+use crate::ledger::Ledger;
+use crate::provider::Provider;
 use crate::server::Go;
 use crate::server::broken;
 use crate::store::Cover;
@@ -68,8 +71,12 @@ impl World {
             if client.right == Right::Refused {
                 continue;
             }
-            if client.connection.is_none() || !client.greeted {
+            let is_in = client.provider.as_ref().is_none_or(Provider::is_in);
+            if client.connection.is_none() || !client.greeted || !is_in {
                 return broken(format!("client {index} is not synchronised"));
+            }
+            if let Some(provider) = &client.provider {
+                provider.judge(self.refused(client))?;
             }
             if client.has_pending() {
                 return broken(format!("client {index} holds something that it cannot integrate"));
@@ -95,9 +102,20 @@ impl World {
         }
         for (index, client) in self.clients.iter().enumerate().filter(|(_, client)| present(client, doc)) {
             let replica = load(&[client.state()])?;
-            same(&replica, &stored, &format!("doc{doc}: client {index} and store"))?;
+            // What it wrote and was refused, a reader has beyond everybody else, and nothing less.
+            let beyond = client.right == Right::Read && self.refused(client) > 0;
+            let expected = if beyond { &load(&[client.state(), whole(&stored)])? } else { &stored };
+            same(&replica, expected, &format!("doc{doc}: client {index} and store"))?;
         }
         Ok(())
+    }
+
+    /// Changes in a client's count that it was told are refused.
+    fn refused(&self, client: &Client) -> i64 {
+        let provider = client.provider.as_ref();
+        let link = client.connection.and_then(|id| self.server.connections.get(&id));
+        let ledger = provider.and_then(|provider| link?.ledgers.get(&provider.index));
+        ledger.map_or(0, Ledger::refused)
     }
 
     fn stored(&self, doc: usize) -> Go<Replica> {
@@ -125,6 +143,10 @@ impl World {
     /// What was written without the right to is nowhere but with its writer.
     fn judge_rights(&self) -> Go {
         for client in &self.clients {
+            let strays = client.provider.iter().flat_map(|provider| &provider.strays);
+            if strays.into_iter().any(|stray| self.server.disk.cover(client.doc).touches(stray)) {
+                return broken("what a provider wrote that may only read was stored");
+            }
             for &id in &client.forbidden {
                 if self.server.disk.cover(client.doc).mentions(id) {
                     return broken("what a read-only client wrote was stored");
@@ -162,6 +184,10 @@ impl World {
 
 fn present(client: &Client, doc: usize) -> bool {
     client.doc == doc && client.right != Right::Refused
+}
+
+fn whole(replica: &Replica) -> Bytes {
+    replica.diff(&StateVector::default()).expect("it was loaded")
 }
 
 fn load(updates: &[Bytes]) -> Go<Replica> {

@@ -33,22 +33,11 @@ use crate::calls::Call;
 use crate::calls::Work;
 use crate::chance::Chance;
 use crate::connection::Connection;
+use crate::connection::Question;
+use crate::fault::Fault;
+use crate::ledger::Ledger;
 use crate::store::Cover;
 use crate::store::Disk;
-
-/// A mistake of the shell that the laws must notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    None,
-    /// The store's answer is not awaited.
-    AckBeforeDurable,
-    /// What does not fit an outbox is forgotten.
-    DropOnFullQueue,
-    /// A newcomer gets a second actor while the first has something to save.
-    TwoActors,
-    /// When an append completes, everything queued by then counts as saved.
-    ClearDirtyAfterAwait,
-}
 
 /// Why a history ends early.
 #[derive(Debug)]
@@ -103,6 +92,10 @@ pub(crate) struct Actor {
     pub(crate) asked: BTreeMap<Ticket, Option<Bytes>>,
     clearing: bool,
     retired: bool,
+    /// Readers that began anew, and how many effects came before.
+    begun: VecDeque<(usize, ReaderId)>,
+    /// Statuses that were sent before their time.
+    early: BTreeMap<ReaderId, u32>,
 }
 
 /// Whether a mail, and everything behind it, waits for the engine.
@@ -134,6 +127,10 @@ pub(crate) struct Server {
     pub(crate) actors: BTreeMap<u64, Actor>,
     pub(crate) connections: BTreeMap<u64, Connection>,
     pub(crate) calls: Vec<Call>,
+    /// Tokens that nobody has looked at yet.
+    pub(crate) questions: Vec<Question>,
+    /// Connection and client of every reader that ever was.
+    pub(crate) routes: BTreeMap<ReaderId, (u64, usize)>,
     /// What somebody was told is saved, document by document.
     pub(crate) promised: Vec<Cover>,
     /// Effects until the process dies.
@@ -155,6 +152,8 @@ impl Server {
             actors: BTreeMap::new(),
             connections: BTreeMap::new(),
             calls: Vec::new(),
+            questions: Vec::new(),
+            routes: BTreeMap::new(),
             promised: vec![Cover::default(); docs],
             fuse: None,
             budget: Budget::new(1 << 20),
@@ -189,6 +188,8 @@ impl Server {
             asked: BTreeMap::new(),
             clearing: false,
             retired: false,
+            begun: VecDeque::new(),
+            early: BTreeMap::new(),
         };
         let id = self.number();
         self.actors.insert(id, actor);
@@ -263,14 +264,25 @@ impl Server {
         Ok(false)
     }
 
-    fn deliver(&self, actor: &mut Actor, mail: Mail) {
+    fn deliver(&mut self, actor: &mut Actor, mail: Mail) {
+        if let (Fault::StatusOnReceipt, Mail::Message { reader, message: DocumentMessage::Update(_) }) =
+            (self.fault, &mail)
+        {
+            self.status(actor, *reader, true, 1);
+            *actor.early.entry(*reader).or_default() += 1;
+        }
         let input = match mail {
             Mail::Join { reader, access, member, port } => {
                 Input::Join { reader, access, receipt: port.receipt(), member, port }
             }
             Mail::Rights { reader, access } => Input::Rights { reader, access },
             Mail::Leave { reader } => Input::Leave { reader },
-            Mail::Message { reader, message } => Input::Message { reader, message },
+            Mail::Message { reader, message } => {
+                if let DocumentMessage::SyncStep1(_) = message {
+                    actor.begun.push_back((actor.effects.len(), reader));
+                }
+                Input::Message { reader, message }
+            }
             Mail::Drained { reader } => Input::Drained { reader },
             Mail::Ask { ticket, request } => Input::Ask { ticket, request },
         };
@@ -284,11 +296,19 @@ impl Server {
 
     fn settle(&mut self, id: u64, actor: &mut Actor) -> Go {
         while !actor.effects.is_empty() {
-            for effect in std::mem::take(&mut actor.effects) {
+            let begun = std::mem::take(&mut actor.begun);
+            let mut begun = begun.into_iter().peekable();
+            for (index, effect) in std::mem::take(&mut actor.effects).into_iter().enumerate() {
+                while let Some((_, reader)) = begun.next_if(|(before, _)| *before <= index) {
+                    self.ledger(reader).map(Ledger::begun);
+                }
                 if let Some(left) = &mut self.fuse {
                     *left = left.checked_sub(1).ok_or(Stop::Crash)?;
                 }
                 self.perform(id, actor, effect)?;
+            }
+            for (_, reader) in begun {
+                self.ledger(reader).map(Ledger::begun);
             }
         }
         actor.core.settled();
@@ -339,10 +359,10 @@ impl Server {
                 self.push(actor, reader, &mut message, Lost::Echo(update));
             }
             Effect::Status { reader, saved, count } => {
-                let lost = actor.core.port(reader).map_or(0, |port| port.push_statuses(saved, count));
-                if lost > 0 && saved {
-                    self.lost(actor, reader, Lost::Status(lost));
-                }
+                let early = actor.early.entry(reader).or_default();
+                let told = count.min(*early);
+                *early -= told;
+                self.status(actor, reader, saved, count - told);
             }
             Effect::Stateless { from, payload } => {
                 for (_, port) in actor.core.readers().filter(|(reader, _)| Some(*reader) != from) {
@@ -396,12 +416,12 @@ impl Server {
         }
     }
 
-    fn lost(&mut self, actor: &mut Actor, reader: ReaderId, lost: Lost) {
+    pub(crate) fn lost(&mut self, actor: &mut Actor, reader: ReaderId, lost: Lost) {
         if self.fault == Fault::DropOnFullQueue {
             return;
         }
         if lost != Lost::Awareness {
-            for connection in self.connections.values_mut().filter(|connection| connection.reader() == Some(reader)) {
+            for connection in self.connections.values_mut().filter(|connection| connection.has(reader)) {
                 connection.lagged = true;
             }
         }
@@ -410,14 +430,17 @@ impl Server {
 
     /// Somebody hears that this is saved: then it is, now and whatever comes.
     fn promise(&mut self, doc: usize, update: &[u8], how: &str) -> Go {
+        self.promise_all(doc, &Cover::of(update), how)
+    }
+
+    pub(crate) fn promise_all(&mut self, doc: usize, cover: &Cover, how: &str) -> Go {
         if self.disk.is_deleted(doc) {
             return Ok(()); // It was saved, and then deleted.
         }
-        let cover = Cover::of(update);
-        if !self.disk.has(doc, &cover) {
+        if !self.disk.has(doc, cover) {
             return broken(format!("doc{doc}: {how} says saved, and the disk does not have it"));
         }
-        self.promised[doc].merge(&cover);
+        self.promised[doc].merge(cover);
         Ok(())
     }
 

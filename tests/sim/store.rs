@@ -53,6 +53,17 @@ impl Cover {
         has_all(&self.structs, &other.structs) && has_all(&self.deletes, &other.deletes)
     }
 
+    /// Whether any struct of `update` is in it.
+    pub(crate) fn touches(&self, update: &[u8]) -> bool {
+        let meets = |runs: &[(u32, u32)], others: &[(u32, u32)]| {
+            runs.iter().any(|run| others.iter().any(|other| run.0 < other.1 && other.0 < run.1))
+        };
+        Self::of(update)
+            .structs
+            .iter()
+            .any(|(client, runs)| self.structs.get(client).is_some_and(|known| meets(known, runs)))
+    }
+
     /// Whether anything of `client` is in it.
     pub(crate) fn mentions(&self, client: u64) -> bool {
         self.structs.contains_key(&client)
@@ -88,6 +99,7 @@ fn has_all(all: &BTreeMap<u64, Vec<(u32, u32)>>, some: &BTreeMap<u64, Vec<(u32, 
 struct Kept {
     epoch: Epoch,
     deleted: bool,
+    deletions: u64,
     snapshot: Option<Snapshot>,
     records: Vec<(Seq, Record)>,
     last: Seq,
@@ -142,7 +154,8 @@ impl Disk {
         let kept = &mut self.docs[doc];
         let was_there = !kept.deleted && (kept.snapshot.is_some() || kept.last > Seq(0));
         if was_there {
-            *kept = Kept { epoch: kept.epoch, deleted: true, ..Kept::default() };
+            let deletions = kept.deletions + 1;
+            *kept = Kept { epoch: kept.epoch, deleted: true, deletions, ..Kept::default() };
         }
         was_there
     }
@@ -177,6 +190,11 @@ impl Disk {
 
     pub(crate) fn is_deleted(&self, doc: usize) -> bool {
         self.docs[doc].deleted
+    }
+
+    /// How often it was deleted.
+    pub(crate) fn deletions(&self, doc: usize) -> u64 {
+        self.docs[doc].deletions
     }
 
     pub(crate) fn last(&self, doc: usize) -> Seq {

@@ -39,7 +39,7 @@ const ALICE: ReaderId = ReaderId(1);
 const BOB: ReaderId = ReaderId(2);
 
 /// A core, and what it did.
-struct Desk {
+pub(crate) struct Desk {
     core: Core<()>,
     now: Now,
     done: Vec<Effect>,
@@ -63,7 +63,7 @@ impl Desk {
     }
 
     /// Loaded from an empty store, with Alice and Bob in it who have everything.
-    fn shared() -> Self {
+    pub(crate) fn shared() -> Self {
         let mut desk = Self::new();
         desk.put(Input::Loaded(Ok(Loaded::default())));
         desk.join(ALICE, Access::Write);
@@ -72,12 +72,12 @@ impl Desk {
         desk
     }
 
-    fn put(&mut self, input: Input<()>) {
+    pub(crate) fn put(&mut self, input: Input<()>) {
         self.core.handle(self.now, input, &mut self.done);
     }
 
     /// Ends the batch and answers what there is to do.
-    fn take(&mut self) -> Vec<Effect> {
+    pub(crate) fn take(&mut self) -> Vec<Effect> {
         self.core.flush(self.now, &mut self.done);
         self.core.settled();
         std::mem::take(&mut self.done)
@@ -110,14 +110,14 @@ impl Desk {
 }
 
 /// Somebody who types.
-struct Writer(Doc);
+pub(crate) struct Writer(Doc);
 
 impl Writer {
-    fn new(id: u64) -> Self {
+    pub(crate) fn new(id: u64) -> Self {
         Self(Doc::with_client_id(id))
     }
 
-    fn types(&self, words: &str) -> Bytes {
+    pub(crate) fn types(&self, words: &str) -> Bytes {
         let text = self.0.get_or_insert_text("text");
         let mut txn = self.0.transact_mut();
         let end = text.len(&txn);
@@ -126,7 +126,7 @@ impl Writer {
         txn.encode_update_v1().into()
     }
 
-    fn clears(&self) -> Bytes {
+    pub(crate) fn clears(&self) -> Bytes {
         let text = self.0.get_or_insert_text("text");
         let mut txn = self.0.transact_mut();
         let length = text.len(&txn);

@@ -9,10 +9,6 @@ use syncline::document::request::Request;
 use syncline::outbox::OutboxLimits;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
-use syncline_protocol::channel::Access;
-use syncline_protocol::channel::ChannelId;
-use syncline_protocol::session::Grant;
-use syncline_protocol::session::Input;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::UpdateLimits;
 
@@ -20,8 +16,10 @@ use crate::chance::Chance;
 use crate::client::Client;
 use crate::client::Right;
 use crate::client::update_in;
+use crate::counting::make_providers;
 use crate::edits;
-use crate::server::Fault;
+use crate::fault::Fault;
+use crate::provider::Provider;
 use crate::server::Go;
 use crate::server::Limits;
 use crate::server::Server;
@@ -62,8 +60,10 @@ impl World {
         };
         let server = Server::new(docs, limits, fault);
         let named = chance.one_in(2);
-        let clients: Vec<Client> =
+        let mut clients: Vec<Client> =
             (0..chance.between(2, 6)).map(|index| new_client(index, docs, named, chance)).collect();
+        let counting = if fault.is_of_statuses() { clients.len() } else { chance.below(clients.len() + 1) };
+        make_providers(&mut clients, counting, chance);
         let may_delete = chance.one_in(6);
         let mut world = Self {
             chance: chance.clone(),
@@ -87,7 +87,8 @@ impl World {
         // A tab that starts anew would take edits with it that others were about to build on.
         self.may_delete = false;
         let relays = self.chance.one_in(2);
-        for client in self.clients.iter_mut().filter(|client| client.right == Right::Write) {
+        for client in self.clients.iter_mut().filter(|client| client.right == Right::Write && client.provider.is_none())
+        {
             client.tab = Some(client.doc);
             client.relays = relays;
         }
@@ -131,9 +132,11 @@ impl World {
     fn step(&mut self) -> Go {
         let client = self.chance.below(self.clients.len());
         match self.chance.below(100) {
-            0..=15 => self.edit(client),
+            0..=14 => self.edit(client),
+            15 => self.look_at_token(),
             16..=17 => self.change_presence(client),
-            18..=19 => self.hear_tab(client),
+            18 => self.hear_tab(client),
+            19 => self.force(client),
             20..=34 => self.client_reads(client),
             35..=39 => self.wake(client),
             40..=52 => self.server_reads(),
@@ -163,6 +166,7 @@ impl World {
             self.wake(client)?;
             self.client_reads(client)?;
         }
+        self.look_at_token()?;
         for _ in 0..4 {
             self.server_reads()?;
             self.turn()?;
@@ -229,6 +233,9 @@ impl World {
     pub(crate) fn hear(&mut self, index: usize, count: usize) -> Go<bool> {
         let now = self.now();
         let unique = !self.crashed && self.clients.iter().all(|client| client.tab.is_none());
+        if self.clients[index].provider.is_some() {
+            return self.hear_addressed(index, count);
+        }
         let client = &mut self.clients[index];
         let Some(id) = client.connection else { return Ok(false) };
         let Some(link) = self.server.connections.get_mut(&id) else { return broken("a connection without a link") };
@@ -261,9 +268,21 @@ impl World {
         Ok(busy)
     }
 
-    fn closed(&mut self, index: usize, code: u16) {
-        let now = self.now();
+    pub(crate) fn closed(&mut self, index: usize, code: u16) {
         self.say(|| format!("client {index} is closed with {code}"));
+        for client in self.sharing(index) {
+            self.lost(client, code);
+        }
+    }
+
+    /// Everybody on the socket of this client.
+    pub(crate) fn sharing(&self, index: usize) -> Vec<usize> {
+        let socket = self.clients[index].connection;
+        (0..self.clients.len()).filter(|&other| self.clients[other].connection == socket).collect()
+    }
+
+    fn lost(&mut self, index: usize, code: u16) {
+        let now = self.now();
         let client = &mut self.clients[index];
         client.lost(now, &mut self.chance);
         if (4400..4500).contains(&code) {
@@ -276,36 +295,57 @@ impl World {
     pub(crate) fn wake(&mut self, index: usize) -> Go {
         let now = self.now();
         let client = &mut self.clients[index];
-        if let Some(id) = client.connection {
-            let Some(link) = self.server.connections.get_mut(&id) else { return broken("a connection without a link") };
-            if !client.tick(now, &mut link.to_server) {
-                self.hang_up(index);
+        let Some(id) = client.connection else {
+            if client.dial_at <= now {
+                self.dial(index);
             }
-        } else if client.dial_at <= now {
-            self.dial(index);
+            return Ok(());
+        };
+        let Some(link) = self.server.connections.get_mut(&id) else { return broken("a connection without a link") };
+        if !client.tick(now, &mut link.to_server) {
+            self.hang_up(index);
+        } else if let Some(provider) = &client.provider {
+            if provider.is_out() && client.dial_at <= now {
+                client.opened(id, now, self.server.disk.deletions(client.doc), &mut link.to_server);
+                self.say(|| format!("client {index} comes back on socket {id}"));
+            } else if provider.force_due {
+                client.force(&mut link.to_server);
+            }
         }
         Ok(())
     }
 
     fn dial(&mut self, index: usize) {
         let now = self.now();
+        let Some(id) = self.socket_for(index) else { return };
         let client = &mut self.clients[index];
-        let grant = |access| Ok(Grant { access, expires_at: None });
-        let verdict = match client.right {
-            Right::Write => grant(Access::Write),
-            Right::Read => grant(Access::Read),
-            Right::Refused => Err(ErrorCode::Forbidden),
-        };
-        let id = self.server.connect(client.doc, client.member.clone(), verdict);
         let link = self.server.connections.get_mut(&id).expect("just made");
-        client.opened(id, now, &mut link.to_server);
+        client.opened(id, now, self.server.disk.deletions(client.doc), &mut link.to_server);
         self.say(|| format!("client {index} connects ({id})"));
+    }
+
+    /// A socket of its own, or that of another; `None` while that one has none.
+    fn socket_for(&mut self, index: usize) -> Option<u64> {
+        let client = &self.clients[index];
+        let Some(provider) = &client.provider else {
+            return Some(self.server.connect(self.entrant(index, 0), self.verdict(index)));
+        };
+        match provider.rides {
+            None => Some(self.server.connect_many()),
+            Some(other) => self.clients[other].connection,
+        }
     }
 
     fn disconnect(&mut self, index: usize) -> Go {
         let client = &mut self.clients[index];
         let Some(id) = client.connection else { return Ok(()) };
         let link = self.server.connections.get_mut(&id).expect("connected");
+        let leaves = client.provider.as_ref().is_some_and(Provider::may_leave);
+        if leaves && self.chance.one_in(2) {
+            client.leave(self.server.now.moment.0, &mut link.to_server, &mut self.chance);
+            self.say(|| format!("client {index} leaves its channel"));
+            return Ok(());
+        }
         if self.chance.one_in(2) {
             client.say_goodbye(&mut link.to_server);
         } else {
@@ -317,39 +357,21 @@ impl World {
     }
 
     fn hang_up(&mut self, index: usize) {
-        let now = self.now();
         self.say(|| format!("client {index} hangs up"));
-        let client = &mut self.clients[index];
-        if let Some(link) = client.connection.and_then(|id| self.server.connections.get_mut(&id)) {
+        if let Some(link) = self.clients[index].connection.and_then(|id| self.server.connections.get_mut(&id)) {
             link.client_gone = true;
             link.to_client.clear();
         }
-        client.lost(now, &mut self.chance);
+        for client in self.sharing(index) {
+            self.lost(client, 1000);
+        }
         self.server.connections.retain(|_, connection| !connection.is_over());
     }
 
-    /// Rights come and go.
-    fn rare(&mut self, index: usize) -> Go {
-        let client = &mut self.clients[index];
-        let Some(id) = client.connection else { return Ok(()) };
-        let channel = ChannelId(0);
-        let news = match self.chance.below(4) {
-            0 if client.right == Right::Write && client.tab.is_none() => {
-                client.right = Right::Read;
-                Input::Renewed { channel, grant: Grant { access: Access::Read, expires_at: None } }
-            }
-            1 if client.right == Right::Read && client.forbidden.is_empty() => {
-                client.right = Right::Write;
-                client.could_write = true;
-                Input::Renewed { channel, grant: Grant { access: Access::Write, expires_at: None } }
-            }
-            2 => Input::Revoked { channel, code: ErrorCode::AuthExpired },
-            _ => return Ok(()),
-        };
-        self.server.rights(id, news)
-    }
-
     fn ask(&mut self) -> Go {
+        if self.server.fault.is_of_statuses() {
+            return Ok(()); // Its answer would be what gives the mistake away.
+        }
         let doc = self.chance.below(self.docs);
         let writer = edits::new_doc(&mut self.chance);
         let update = edits::edit(&writer, &mut self.chance).unwrap_or_else(|| Bytes::from_static(&[0, 0]));
@@ -427,6 +449,10 @@ impl World {
             }
             self.wake(index)?;
             busy |= self.hear(index, usize::MAX)?;
+        }
+        while !self.server.questions.is_empty() {
+            self.look_at_token()?;
+            busy = true;
         }
         for id in self.server.connections.keys().copied().collect::<Vec<_>>() {
             busy |= self.server.read(id)?;

@@ -131,9 +131,10 @@ impl<P> Core<P> {
     /// before it was durable. Its writer brings it back; this reader only hears no.
     fn refuse_read_only(&mut self, source: &Source, effects: &mut Vec<Effect>) {
         match source {
-            Source::Reader { reader, owed: Owed::Status(_), .. } => {
-                effects.push(Effect::Status { reader: *reader, saved: false, count: 1 });
+            Source::Reader { reader, owed: Owed::Status(count), .. } if *count > 0 => {
+                effects.push(Effect::Status { reader: *reader, saved: false, count: *count });
             }
+            Source::Reader { owed: Owed::Status(_), .. } => {} // Its client does not count it.
             Source::Reader { reader, kind: Kind::Step2, .. } => {
                 effects.push(Effect::Deny { reader: *reader, code: ErrorCode::Forbidden });
             }

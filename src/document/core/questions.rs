@@ -41,13 +41,22 @@ enum Count {
     Begun {
         /// What it had that we lack.
         ahead: StateVector,
-        /// Whether its socket may just have come up, so that something waited for it.
-        first: bool,
-        /// Whether what came last had waited.
-        waited: bool,
+        /// What waited for the socket, as far as that has come.
+        burst: Burst,
     },
     /// It goes on.
     Running,
+}
+
+/// What waits for a socket comes at one go, some time after the step 1: the client may have said other things in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Burst {
+    /// Perhaps still to come.
+    Ahead,
+    /// What came last was of it.
+    Here,
+    /// Over, or nothing can have waited: the socket was up before.
+    Over,
 }
 
 /// The open questions to one channel.
@@ -78,17 +87,22 @@ impl Questions {
         }
     }
 
-    /// Whether the client wrote it before it began to count. Nothing tells that of deletions alone: they go with what came
-    /// before them, and at first they are rather from the time without a socket. Mistaken, a saved change is called unsaved
-    /// until the next step 1, and the other mistake would call unsaved changes saved.
+    /// Whether the client wrote it before it began to count. Nothing tells that of deletions alone: until the burst is known to
+    /// be over they are taken for a part of it. Mistaken, a saved change is called unsaved until the next step 1, and the other
+    /// mistake would call unsaved changes saved.
     fn is_from_before(&mut self, update: &[u8], limits: &UpdateLimits) -> bool {
-        let Count::Begun { ahead, first, waited } = &mut self.count else { return false };
+        let Count::Begun { ahead, burst } = &mut self.count else { return false };
         let Ok(summary) = validate(update, limits) else { return false };
         if summary.ranges().is_empty() {
-            return *first && *waited;
+            return *burst != Burst::Over;
         }
-        *waited = summary.structs_known(ahead);
-        *waited
+        let known = summary.structs_known(ahead);
+        *burst = match *burst {
+            Burst::Ahead | Burst::Here if known => Burst::Here,
+            Burst::Here => Burst::Over,
+            same => same,
+        };
+        known
     }
 
     /// Notes a question. Answers whether it is to be asked.
@@ -113,8 +127,10 @@ impl Questions {
         }
         match (self.receipt, question) {
             (Receipt::Echo, _) => Owed::Echo,
-            (Receipt::Status, Some(Question::Whole) | None) => Owed::Status(1),
+            (Receipt::Status, Some(Question::Whole)) => Owed::Status(1),
             (Receipt::Status, Some(Question::Rest)) => Owed::Status(std::mem::take(&mut self.dropped)),
+            // The answer to a question that was put to the channel before this one, at the same address.
+            (Receipt::Status, None) => Owed::Status(0),
         }
     }
 
@@ -127,9 +143,12 @@ impl Questions {
 
     /// The client begins anew, with this that we lack. It counts on one more question, whatever it is still to answer.
     pub(super) fn begin(&mut self, ahead: Vec<(u64, u32)>) {
-        let first = matches!(self.count, Count::Never | Count::Begun { first: true, .. });
-        let ahead = ahead.into_iter().take(AHEAD_MAX).collect();
-        self.count = Count::Begun { ahead, first, waited: first };
+        let burst = match self.count {
+            Count::Never => Burst::Ahead,
+            Count::Begun { burst, .. } => burst,
+            Count::Running => Burst::Over,
+        };
+        self.count = Count::Begun { ahead: ahead.into_iter().take(AHEAD_MAX).collect(), burst };
         self.dropped = 0;
         self.open.iter_mut().for_each(|question| *question = Question::Rest);
     }
@@ -159,7 +178,7 @@ mod tests {
         assert!(questions.ask(Question::Rest) && questions.ask(Question::Rest));
         assert_eq!(questions.answered(), Owed::Status(2));
         assert_eq!(questions.answered(), Owed::Status(0));
-        assert_eq!(questions.answered(), Owed::Status(1), "nobody asked: it is answered all the same");
+        assert_eq!(questions.answered(), Owed::Status(0), "nobody asked, so the client does not count it");
     }
 
     #[test]
@@ -205,6 +224,11 @@ mod tests {
         assert_eq!(questions.answered(), Owed::Status(1));
         assert_eq!(worth(&mut questions, &edit(7, 1)), Owed::Status(1));
         assert_eq!(worth(&mut questions, &DELETION), Owed::Status(1));
+
+        let mut early = Questions::new(Receipt::Status);
+        early.begin(vec![(7, 2)]);
+        assert_eq!(worth(&mut early, &edit(7, 2)), Owed::Status(1), "written before what had waited was sent");
+        assert_eq!(worth(&mut early, &DELETION), Owed::Status(0), "so this may still have waited");
 
         // Later on the socket is up, so nothing waits for it; a delayed batch can still be from before.
         questions.begin(vec![(7, 4)]);
