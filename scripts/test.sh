@@ -24,7 +24,8 @@ step "format" cargo fmt --all --check
 step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
 step "Rust tests, architecture, conformance, crash, simulator" cargo nextest run --workspace
 step "doc tests" cargo test --quiet --workspace --doc
-step "server binary" cargo build --quiet --bin syncline
+# The tests have built it already.
+export SYNCLINE_BIN="${CARGO_TARGET_DIR:-$PWD/target}/debug/syncline"
 step "interop with the npm clients" bash scripts/interop.sh
 step "two browsers" bash scripts/browser.sh
 step "benchmarks, once each" bash scripts/bench.sh --try

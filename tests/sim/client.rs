@@ -68,6 +68,8 @@ pub(crate) struct Client {
     /// Sent on this connection and not heard again yet.
     pub(crate) unconfirmed: Vec<Bytes>,
     confirmed: Vec<Bytes>,
+    /// What it heard on this connection since it lagged.
+    returned: Cover,
     /// Clients that hear each other's edits directly, as browser tabs do.
     pub(crate) tab: Option<usize>,
     pub(crate) from_tabs: Vec<Bytes>,
@@ -100,6 +102,7 @@ impl Client {
             heard: 0,
             unconfirmed: Vec::new(),
             confirmed: Vec::new(),
+            returned: Cover::default(),
             tab: None,
             from_tabs: Vec::new(),
             relays: false,
@@ -147,6 +150,7 @@ impl Client {
         self.heard = now;
         self.unconfirmed.clear();
         self.confirmed.clear();
+        self.returned = Cover::default();
         if let Some(provider) = &mut self.provider {
             provider.opened(again, deletions, out);
         }
@@ -375,8 +379,10 @@ impl Client {
             self.confirmed.push(self.unconfirmed.remove(index));
         }
         if lagged {
-            let cover = Cover::of(update);
-            self.unconfirmed.retain(|sent| !cover.contains(&Cover::of(sent)));
+            // It may come back in several frames.
+            self.returned.add(update);
+            let Self { unconfirmed, returned, .. } = self;
+            unconfirmed.retain(|sent| !returned.contains(&Cover::of(sent)));
         }
     }
 
