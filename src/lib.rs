@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod auth;
 pub mod store;
 // domain
+pub mod table;
 pub mod document;
 // union
 pub mod hub;

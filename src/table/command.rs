@@ -1,0 +1,236 @@
+//! What may be asked of a table record by record, and what it answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::field::FieldType;
+use super::view::FieldView;
+use super::view::RecordView;
+use super::view::TableView;
+
+/// Cells by field id (or, over REST, by field name where no id matches): JSON as a reader sees it.
+pub type Cells = BTreeMap<String, Value>;
+
+/// A question or a command. Answered once; a write when it is durable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TableRequest {
+    /// The table itself.
+    Describe,
+    /// Records in their order.
+    Page {
+        /// Where the page before ended.
+        after: Option<Position>,
+        /// At most so many.
+        limit: usize,
+        /// Only these fields (ids or names); `None` for all.
+        fields: Option<Vec<String>>,
+        /// Also those that are marked as deleted.
+        include_deleted: bool,
+    },
+    /// One record, deleted or not.
+    Record {
+        /// Its id.
+        id: String,
+    },
+    /// A change, in one transaction.
+    Write(Box<Write>),
+}
+
+/// A place between records: just behind the one with this order key and id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Its order key.
+    pub order: String,
+    /// Its id, which breaks ties.
+    pub id: String,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    /// What to do.
+    pub command: Command,
+    /// Who asks.
+    pub user: Option<Arc<str>>,
+    /// To be done once, however often it is asked.
+    pub once: Option<Once>,
+    /// What the caller named it, to find its events again.
+    pub correlation_id: Option<Arc<str>>,
+}
+
+/// What makes a repeated request known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    /// The caller's `Idempotency-Key`, with the caller.
+    pub key: Arc<str>,
+    /// What was asked: another request under the same key is a mistake.
+    pub fingerprint: u64,
+}
+
+/// What to change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Create the table, with fields. Refused when it is there.
+    CreateTable {
+        /// Its title.
+        title: Option<String>,
+        /// Its fields, in order.
+        fields: Vec<NewField>,
+    },
+    /// Add a field at the end, or behind another one. Creates the table when there is none.
+    AddField(NewField),
+    /// Change a field.
+    ChangeField {
+        /// Its id.
+        id: String,
+        /// What to change.
+        patch: FieldPatch,
+    },
+    /// Mark a field as deleted.
+    DeleteField {
+        /// Its id.
+        id: String,
+    },
+    /// Create records, in order.
+    CreateRecords {
+        /// Them.
+        records: Vec<NewRecord>,
+        /// Whether they are an import: only the events say so.
+        import: bool,
+    },
+    /// Change records: all of them or none.
+    PatchRecords {
+        /// How each is to change.
+        records: Vec<RecordPatch>,
+        /// What a stale `expected_version` means.
+        on_conflict: OnConflict,
+        /// Whether a refusal lists a result for each record.
+        is_batch: bool,
+    },
+    /// Mark a record as deleted.
+    DeleteRecord {
+        /// Its id.
+        id: String,
+        /// Refused when the record has another version.
+        expected_version: Option<u64>,
+    },
+    /// Take the mark away.
+    RestoreRecord {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// A field to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewField {
+    /// Its id; made by the server when there is none.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: FieldType,
+    /// Width in pixels.
+    pub width: Option<f64>,
+    /// The field behind which it goes; at the end when there is none.
+    pub after: Option<String>,
+    /// Whether it names the record.
+    pub primary: bool,
+    /// The rest of it, as in [`FieldView::options`].
+    pub options: serde_json::Map<String, Value>,
+}
+
+/// Changes to a field; `None` leaves a property as it is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FieldPatch {
+    /// A new name.
+    pub name: Option<String>,
+    /// A new type. Cells stay as they are and are read as the new type.
+    pub kind: Option<FieldType>,
+    /// A new width in pixels.
+    pub width: Option<f64>,
+    /// The field behind which it goes; `Some(None)` puts it first.
+    pub after: Option<Option<String>>,
+    /// Whether it names the record.
+    pub primary: Option<bool>,
+    /// Options to set; [`Value::Null`] takes one away.
+    pub options: serde_json::Map<String, Value>,
+    /// `Some(false)` restores a deleted field.
+    pub deleted: Option<bool>,
+}
+
+/// A record to be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NewRecord {
+    /// Its id; made by the server when there is none.
+    pub id: Option<String>,
+    /// Its cells.
+    pub cells: Cells,
+    /// The record behind which it goes: `None` at the end, `Some(None)` first.
+    pub after: Option<Option<String>>,
+}
+
+/// Changes to a record.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RecordPatch {
+    /// Its id.
+    pub id: String,
+    /// Cells to set; [`Value::Null`] clears one.
+    pub cells: Cells,
+    /// The record behind which it goes: `None` leaves it where it is, `Some(None)` puts it first.
+    pub after: Option<Option<String>>,
+    /// The version that the caller knows.
+    pub expected_version: Option<u64>,
+}
+
+/// What a stale `expectedVersion` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// A conflict only if one of the requested fields changed since.
+    #[default]
+    Field,
+    /// Any change since is a conflict.
+    Record,
+    /// The caller wins.
+    Force,
+}
+
+/// The answer to a [`TableRequest`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum TableAnswer {
+    /// To [`TableRequest::Describe`] and [`Command::CreateTable`].
+    Table(TableView),
+    /// To [`TableRequest::Page`]: the records, and where the next page starts.
+    Page {
+        /// The records.
+        records: Vec<RecordView>,
+        /// `None` at the end.
+        next: Option<Position>,
+        /// Where the table stands.
+        revision: u64,
+    },
+    /// To [`TableRequest::Record`], and to commands about records, in their order.
+    Records(Vec<Done>),
+    /// To commands about one field.
+    Field(FieldView),
+}
+
+/// A record, and what came of a command about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// The record as it is now.
+    pub record: RecordView,
+    /// When `expectedVersion` was stale and nothing stood in the way: what had happened since.
+    pub merged: Option<Merged>,
+}
+
+/// A change that was made over others that it had not seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// The first and the last version that the caller had not seen.
+    pub over: (u64, u64),
+    /// Fields that changed in them.
+    pub changed_since: Vec<String>,
+}
