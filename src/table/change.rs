@@ -66,6 +66,11 @@ pub struct ChangeSet {
     pub roots: BTreeSet<Arc<str>>,
     /// What was lost although somebody wrote it.
     pub overwrites: Vec<Overwrite>,
+    /// Cells of it that their fields do not take. The server puts them back in its next transaction, which has the same
+    /// list in `repaired`.
+    pub wrong: Vec<Repair>,
+    /// What this transaction of the server puts back.
+    pub repaired: Vec<Repair>,
 }
 
 impl ChangeSet {
@@ -78,6 +83,7 @@ impl ChangeSet {
             && self.meta.is_empty()
             && self.roots.is_empty()
             && self.overwrites.is_empty()
+            && self.repaired.is_empty()
     }
 }
 
@@ -158,6 +164,10 @@ pub struct Overwrite {
     pub loser: Side,
     /// What the server did about it.
     pub resolution: Resolution,
+    /// The raw key of the record's map.
+    pub key: Arc<str>,
+    /// Whether what arrived last won.
+    pub arrived_won: bool,
 }
 
 /// One of two who wrote the same cell.
@@ -202,8 +212,14 @@ pub struct Repair {
     pub row: Arc<str>,
     /// The field.
     pub field: Arc<str>,
+    /// The raw key of the record's map.
+    pub key: Arc<str>,
     /// What was written.
     pub value: Value,
+    /// What was there before, and is put back; [`Value::Null`] when the key is taken away.
+    pub was: Value,
     /// Which rule it broke: a word of [`crate::table::field::Rule`].
     pub rule: &'static str,
+    /// Who wrote it, where that is known: they are told.
+    pub user: Option<Arc<str>>,
 }

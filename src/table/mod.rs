@@ -4,10 +4,18 @@
 //! document, and each transaction is turned into one [`ChangeSet`] of what became visible, from which versions, events and
 //! answers follow. Nothing here waits, and the only thing it knows outside is the engine's document.
 
+pub mod answered;
+mod before;
+pub mod carry;
 pub mod change;
 pub mod command;
+pub mod content;
 pub mod field;
+pub mod ledger;
 pub mod plan;
+pub mod register;
+mod settle;
+pub mod sidecar;
 pub mod state;
 pub mod view;
 
