@@ -22,6 +22,7 @@
 
 mod content;
 mod cursor;
+mod entries;
 mod few;
 mod invalid;
 mod json;
@@ -39,6 +40,17 @@ mod write;
 use crate::limits::STATE_VECTOR_CLIENTS_MAX;
 
 pub use content::ContentKinds;
+pub use entries::AnyValue;
+pub use entries::Content;
+pub use entries::DEPTH_MAX;
+pub use entries::Entries;
+pub use entries::EntryId;
+pub use entries::Gain;
+pub use entries::Standing;
+pub use entries::Touch;
+pub use entries::Written;
+pub use entries::gains;
+pub use entries::read_any;
 pub use invalid::Invalid;
 pub use merge::merge;
 pub use nesting::NESTING_MAX;
