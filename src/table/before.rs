@@ -12,7 +12,6 @@ use serde_json::Value;
 use syncline_protocol::update::EntryId;
 use syncline_protocol::update::Touch;
 use syncline_protocol::update::Written;
-use syncline_protocol::update::read_any;
 use yrs::Map;
 use yrs::MapRef;
 use yrs::ReadTxn;
@@ -145,7 +144,7 @@ impl Before {
     }
 
     fn count(&mut self, touch: &Touch) {
-        if touch.current.is_some() || touch.writes.is_empty() {
+        if !touch.adds_key() {
             return;
         }
         match &*touch.path {
@@ -161,10 +160,9 @@ impl Before {
         if **root != *ROWS || field::is_reserved(key) {
             return;
         }
-        let stays = |written: &&Written| written.is_concurrent && !written.is_deleted_here;
-        if let Some(written) = touch.writes.iter().rfind(stays)
-            && let Some(any) = written.value.clone().and_then(|range| read_any(update.get(range)?))
-        {
+        let lasting = |written: &&Written| written.is_concurrent && !written.is_deleted_here;
+        for written in touch.last_writes().filter(lasting) {
+            let Some(any) = written.value(update) else { continue };
             let value = content::from_any_value(any);
             let was = self.rows.get(row).and_then(|row| row.raw.get(key)).cloned().unwrap_or_default();
             self.contests.push(Contest { row: row.clone(), key: key.clone(), item: written.id, value, was });

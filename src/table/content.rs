@@ -161,8 +161,8 @@ pub(super) fn from_any_value(any: AnyValue) -> Value {
     match any {
         AnyValue::Null => Value::Null,
         AnyValue::Bool(flag) => Value::Bool(flag),
-        AnyValue::Int(integer) => Value::from(integer),
-        AnyValue::Float(float) => number(float),
+        AnyValue::Integer(integer) => Value::from(integer),
+        AnyValue::Number(float) => number(float),
         AnyValue::String(text) => Value::String(text),
         AnyValue::Bytes(bytes) => serde_json::json!({ "base64": base64(&bytes) }),
         AnyValue::Array(items) => Value::Array(items.into_iter().map(from_any_value).collect()),

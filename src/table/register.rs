@@ -11,7 +11,6 @@ use serde_json::Value;
 use syncline_protocol::update::Entries;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Summary;
-use syncline_protocol::update::Touch;
 use yrs::ID;
 use yrs::ReadTxn;
 use yrs::TransactionMut;
@@ -60,7 +59,6 @@ pub struct Register {
 #[derive(Debug)]
 pub struct Seen {
     before: Before,
-    touches: Vec<Touch>,
 }
 
 impl Seen {
@@ -96,7 +94,7 @@ impl Register {
     pub fn look(&self, txn: &impl ReadTxn, update: &[u8]) -> Result<Seen, Invalid> {
         let touches = self.entries.survey(update)?;
         let before = Before::of_update(&self.table, txn, update, &touches);
-        Ok(Seen { before, touches })
+        Ok(Seen { before })
     }
 
     /// Whether the table has room for what an update adds; otherwise which limit it breaks.
@@ -122,7 +120,7 @@ impl Register {
         summary: &Summary,
         author: &Author,
         at_ms: u64,
-    ) -> ChangeSet {
+    ) -> Result<ChangeSet, Invalid> {
         if let Some(user) = &author.user {
             summary.ranges().iter().for_each(|range| self.ledger.see(range.client, range.start, user));
         }
@@ -135,13 +133,13 @@ impl Register {
         let said = Circumstances { author, at_ms, roots: &roots };
         let suspects = if self.judges(author) { Suspect::all(&before) } else { Vec::new() };
         let mut change = self.take_in(txn, before, &said);
-        self.entries.settle(update, deleted);
+        self.entries.settle(update, deleted)?;
         change.wrong = self.wrong(txn, &suspects, &change);
         for contested in contests {
             let won = !deleted(contested.contest.item.client, contested.contest.item.clock);
             change.overwrites.extend(self.overwrite(txn, contested, won, &change));
         }
-        change
+        Ok(change)
     }
 
     /// Carries out a plan of the server and takes in what it changed. `txn` is a new transaction; it is committed here.
@@ -160,7 +158,7 @@ impl Register {
         let said = Circumstances { author, at_ms, roots: &[] };
         let change = self.take_in(txn, before, &said);
         let deleted = |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock));
-        self.entries.settle(&update, deleted);
+        self.entries.settle(&update, deleted)?;
         Ok((update, change))
     }
 }
