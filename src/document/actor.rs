@@ -314,6 +314,7 @@ impl Actor {
                     port.push_denial(code);
                 }
             }
+            Effect::Publish { .. } => {}
             Effect::Answer { ticket, result } => {
                 if let Some(reply) = self.asked.remove(&ticket) {
                     let _ = reply.send(result); // The asker may have hung up.
@@ -444,7 +445,7 @@ async fn compact(doc: DocName, epoch: crate::store::Epoch, around: Surroundings)
         let deleted =
             if guards.quarantine.keeps_deleted(building.as_str()) { Deleted::Kept } else { Deleted::Collected };
         let _flight = guards.inflight.begin(Work::Compact, building.as_str(), None, &[]);
-        compact::build(&loaded, deleted)
+        compact::build_for(&building, &loaded, deleted)
     });
     let built = built.await.map_err(|_| StoreError::Conflict("the snapshot could not be built".into()))?;
     let Some(snapshot) = built.map_err(|_| StoreError::Conflict("the snapshot is not the document".into()))? else {

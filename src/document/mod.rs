@@ -15,6 +15,7 @@ pub mod mail;
 pub mod memory;
 pub mod port;
 pub mod quarantine;
+pub mod replay;
 pub mod replica;
 pub mod request;
 pub mod saving;

@@ -380,6 +380,7 @@ pub(super) fn unexpected(answer: &Answer) -> Problem {
         Answer::Saved(_) => "Saved",
         Answer::Created { .. } => "Created",
         Answer::Presence(_) => "Presence",
+        Answer::Table(_) | Answer::Repeated(_) => "Table",
         Answer::Done => "Done",
     };
     Problem::internal(format_args!("a document answered {kind} to another question"))

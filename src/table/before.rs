@@ -81,6 +81,22 @@ pub(super) struct Contest {
 }
 
 impl Before {
+    /// Of a content that is there already and was never seen: as if all of it came now.
+    pub(super) fn of_nothing(txn: &impl ReadTxn) -> Self {
+        let ids = |root| {
+            let map = content::root(txn, root);
+            let keys = map.map(|map| map.keys(txn).map(Arc::from).collect::<Vec<Arc<str>>>());
+            keys.unwrap_or_default()
+        };
+        Self {
+            rows: ids(ROWS).into_iter().map(|id| (id, RowBefore::default())).collect(),
+            fields: ids(COLS).into_iter().collect(),
+            views: ids(VIEWS).into_iter().map(|id| (id, None)).collect(),
+            meta: ids(META).into_iter().map(|key| (key, Value::Null)).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Of an update that somebody made. `touches` is what it touches.
     pub(super) fn of_update(table: &Table, txn: &impl ReadTxn, update: &[u8], touches: &[Touch]) -> Self {
         let mut before = Self::default();

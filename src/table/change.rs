@@ -48,7 +48,7 @@ impl Source {
 }
 
 /// What one transaction changed. Everything is sorted, so equal histories give equal changes.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChangeSet {
     /// Who made it.
     pub author: Author,
@@ -88,7 +88,7 @@ impl ChangeSet {
 }
 
 /// What became of one record.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RowChange {
     /// Its version after the change.
     pub version: u64,
@@ -132,7 +132,7 @@ pub struct Changed {
 }
 
 /// What became of one field.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FieldChange {
     /// Whether it came or went.
     pub life: Option<Life>,
@@ -141,7 +141,7 @@ pub struct FieldChange {
 }
 
 /// What became of one nested component.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ComponentChange {
     /// Whether it came or went.
     pub life: Option<Life>,
@@ -152,7 +152,7 @@ pub struct ComponentChange {
 }
 
 /// Two wrote one cell without knowing of each other, and one of them lost.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overwrite {
     /// The record.
     pub row: Arc<str>,
@@ -171,7 +171,7 @@ pub struct Overwrite {
 }
 
 /// One of two who wrote the same cell.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Side {
     /// What they wrote.
     pub value: Value,
@@ -206,7 +206,7 @@ impl Resolution {
 }
 
 /// A cell of an edit that its field does not take, put back by the server.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// The record.
     pub row: Arc<str>,

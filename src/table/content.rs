@@ -57,7 +57,8 @@ pub(super) fn row(txn: &impl ReadTxn, id: &str) -> Option<MapRef> {
 }
 
 /// All keys of one record but its components; empty when it is not there.
-pub(super) fn raw_row(txn: &impl ReadTxn, id: &str) -> Raw {
+#[must_use]
+pub fn raw_row(txn: &impl ReadTxn, id: &str) -> Raw {
     row(txn, id).map(|row| raw(txn, &row)).unwrap_or_default()
 }
 

@@ -70,21 +70,16 @@ impl Seen {
 }
 
 impl Register {
-    /// The register of a document of which nothing but a state is known.
+    /// The register of a document of which nothing but the content is known: each record counts as created, once, by
+    /// nobody. `state` is the same content, encoded.
     ///
     /// # Errors
     /// [`Invalid`] when the state cannot be read.
-    pub fn of_state(state: &[u8]) -> Result<Self, Invalid> {
-        Ok(Self { entries: Entries::read(state)?, ..Self::default() })
-    }
-
-    /// Reads again which entries are current: after the document took a whole state.
-    ///
-    /// # Errors
-    /// As [`Self::of_state`].
-    pub fn reread(&mut self, state: &[u8]) -> Result<(), Invalid> {
-        self.entries = Entries::read(state)?;
-        Ok(())
+    pub fn of_state(txn: &impl ReadTxn, state: &[u8]) -> Result<Self, Invalid> {
+        let mut register = Self { entries: Entries::read(state)?, ..Self::default() };
+        let said = Circumstances { author: &Author::default(), at_ms: 0, roots: &[] };
+        register.take_in(txn, Before::of_nothing(txn), &said);
+        Ok(register)
     }
 
     /// Looks at an update before the engine merges it.

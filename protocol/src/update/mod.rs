@@ -88,8 +88,9 @@ impl Default for UpdateLimits {
 }
 
 impl UpdateLimits {
-    /// For bytes of our own, which were checked when they came in.
-    pub(crate) const fn none() -> Self {
+    /// For bytes of our own, which were checked when they came in: without bounds.
+    #[must_use]
+    pub const fn own() -> Self {
         Self { bytes_max: usize::MAX, structs_max: usize::MAX, clients_max: usize::MAX, allow_subdocuments: true }
     }
 }
