@@ -46,6 +46,7 @@ pub use entries::DEPTH_MAX;
 pub use entries::Entries;
 pub use entries::EntryId;
 pub use entries::Gain;
+pub use entries::Place;
 pub use entries::Standing;
 pub use entries::Touch;
 pub use entries::Written;

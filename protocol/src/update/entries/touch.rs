@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::any::AnyValue;
 use super::any::read_any;
 use crate::update::ContentKinds;
+use crate::update::cursor::Id;
 
 /// The address of an item: a client and the number of its unit of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -15,6 +16,18 @@ pub struct EntryId {
     pub client: u64,
     /// The last clock that the item takes.
     pub clock: u32,
+}
+
+impl From<Id> for EntryId {
+    fn from(id: Id) -> Self {
+        Self { client: id.client, clock: id.clock }
+    }
+}
+
+impl From<EntryId> for Id {
+    fn from(id: EntryId) -> Self {
+        Self { client: id.client, clock: id.clock }
+    }
 }
 
 /// One key of one map that an update writes or deletes.
