@@ -23,10 +23,13 @@ pub fn carry_out(txn: &mut TransactionMut, puts: &[Put]) {
                 let meta = txn.get_or_insert_map(META);
                 set(txn, &meta, key, value.as_ref());
             }
-            Put::NewRow { row, entries } => {
+            Put::NewRow { row, entries, components } => {
                 let rows = txn.get_or_insert_map(ROWS);
                 let row = rows.insert(txn, row.as_ref(), MapPrelim::default());
                 fill(txn, &row, entries.iter().map(|(key, value)| (key.as_str(), value)));
+                if *components {
+                    row.insert(txn, "$k", MapPrelim::default());
+                }
             }
             Put::Cell { row, key, value } => {
                 let rows = txn.get_or_insert_map(ROWS);

@@ -62,6 +62,15 @@ pub fn raw_row(txn: &impl ReadTxn, id: &str) -> Raw {
     row(txn, id).map(|row| raw(txn, &row)).unwrap_or_default()
 }
 
+/// The nested components of one record, each with all that it has.
+#[must_use]
+pub fn components_of(txn: &impl ReadTxn, id: &str) -> BTreeMap<Arc<str>, JsonMap<String, Value>> {
+    let Some(all) = row(txn, id).and_then(|row| nested(txn, &row, "$k")) else { return BTreeMap::new() };
+    let ids: Vec<Arc<str>> = all.keys(txn).map(Arc::from).collect();
+    let each = ids.into_iter().filter_map(|id| Some((id.clone(), object(txn, &nested(txn, &all, &id)?))));
+    each.collect()
+}
+
 /// All keys of a map that hold something other than a map.
 pub(super) fn raw(txn: &impl ReadTxn, map: &MapRef) -> Raw {
     map.iter(txn)

@@ -12,7 +12,7 @@ pub enum Put {
     /// In the root `meta`.
     Meta { key: &'static str, value: Option<Value> },
     /// A new map in the root `rows`, with its entries.
-    NewRow { row: Arc<str>, entries: Vec<(String, Value)> },
+    NewRow { row: Arc<str>, entries: Vec<(String, Value)>, components: bool },
     /// In the map of a record: `<field>`, `<field>/<flag>`, `<field>#<client>`, `$o`, `$d`, `$h`.
     Cell { row: Arc<str>, key: String, value: Option<Value> },
     /// A new map in the root `cols`, with its entries; `opts` becomes a nested map, and `choices` in it another one.

@@ -82,6 +82,14 @@ impl Register {
         Ok(register)
     }
 
+    /// What does not show in the table, for comparisons.
+    #[cfg(test)]
+    pub(crate) fn marks_text(&self) -> String {
+        let clients: Vec<_> = self.ledger.iter().collect();
+        let answered: Vec<_> = self.answered.iter().collect();
+        format!("{:?} {clients:?} {answered:?}", self.purged)
+    }
+
     /// Looks at an update before the engine merges it.
     ///
     /// # Errors

@@ -53,7 +53,10 @@ impl Register {
         for (key, was) in &before.meta {
             let now = before::meta(txn, key);
             if now != *was {
-                self.table.meta.insert(key.clone(), now.clone());
+                match now {
+                    Value::Null => self.table.meta.remove(key),
+                    _ => self.table.meta.insert(key.clone(), now.clone()),
+                };
                 change.meta.insert(key.clone(), now);
             }
         }

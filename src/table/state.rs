@@ -19,45 +19,45 @@ use super::view::Stamp;
 #[derive(Debug, Default)]
 pub struct Table {
     /// Every record, deleted ones too.
-    pub(super) rows: HashMap<Arc<str>, Row>,
+    pub(crate) rows: HashMap<Arc<str>, Row>,
     /// Order key and id of every record, deleted ones too, in byte order.
-    pub(super) order: BTreeSet<(Arc<str>, Arc<str>)>,
+    pub(crate) order: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Every field, deleted ones too.
-    pub(super) fields: BTreeMap<Arc<str>, FieldView>,
+    pub(crate) fields: BTreeMap<Arc<str>, FieldView>,
     /// The root `meta`: `schema`, `title`, `settings`, …
-    pub(super) meta: BTreeMap<Arc<str>, Value>,
+    pub(crate) meta: BTreeMap<Arc<str>, Value>,
     /// Records that are not deleted.
-    pub(super) live: usize,
+    pub(crate) live: usize,
 }
 
 /// What is kept of one record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Row {
     /// Its order key; empty when it has none.
-    pub(super) order: Arc<str>,
+    pub(crate) order: Arc<str>,
     /// How often its visible state changed.
-    pub(super) version: u64,
+    pub(crate) version: u64,
     /// When it came.
-    pub(super) created: Stamp,
+    pub(crate) created: Stamp,
     /// When it last changed.
-    pub(super) updated: Stamp,
+    pub(crate) updated: Stamp,
     /// When it was marked as deleted, if it is.
-    pub(super) deleted: Option<Stamp>,
+    pub(crate) deleted: Option<Stamp>,
     /// Its height in pixels; [`Value::Null`] when it has none of its own.
-    pub(super) height: Value,
+    pub(crate) height: Value,
     /// Its fields that were ever written, sorted by id.
-    pub(super) fields: Vec<FieldMark>,
+    pub(crate) fields: Vec<FieldMark>,
 }
 
 /// When a cell last changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldMark {
     /// The field.
-    pub(super) field: Arc<str>,
+    pub(crate) field: Arc<str>,
     /// The record's version then.
-    pub(super) version: u64,
+    pub(crate) version: u64,
     /// When and by whom.
-    pub(super) stamp: Stamp,
+    pub(crate) stamp: Stamp,
 }
 
 impl Table {
@@ -80,7 +80,7 @@ impl Table {
     }
 
     /// What one field shows, from the raw keys that are its.
-    pub(super) fn cell<'a>(&self, id: &str, raw: impl IntoIterator<Item = (&'a str, &'a Value)>) -> Value {
+    pub(crate) fn cell<'a>(&self, id: &str, raw: impl IntoIterator<Item = (&'a str, &'a Value)>) -> Value {
         match self.fields.get(id) {
             Some(field) => field::read(field, raw),
             None => field::read_free(raw),

@@ -91,7 +91,7 @@ impl Default for UpdateLimits {
 impl UpdateLimits {
     /// For bytes of our own, which were checked when they came in: without bounds.
     #[must_use]
-    pub const fn own() -> Self {
+    pub const fn none() -> Self {
         Self { bytes_max: usize::MAX, structs_max: usize::MAX, clients_max: usize::MAX, allow_subdocuments: true }
     }
 }

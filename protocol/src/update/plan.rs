@@ -62,7 +62,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn read(update: &[u8]) -> Result<Self, Invalid> {
         let mut plan = Self::default();
-        walk::walk(update, &UpdateLimits::own(), &mut plan)?;
+        walk::walk(update, &UpdateLimits::none(), &mut plan)?;
         plan.sections.sort_by_key(|section| Reverse(section.client));
         Ok(plan)
     }
