@@ -24,9 +24,13 @@
 //! or bounds: changing those changes no record.
 
 mod check;
+mod choice;
 mod column;
 mod id;
+mod key;
+mod moment;
 mod names;
+mod options;
 mod raw;
 mod read;
 mod rule;
