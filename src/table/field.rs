@@ -24,9 +24,13 @@
 //! or bounds: changing those changes no record.
 
 mod check;
+mod choice;
 mod column;
 mod id;
+mod key;
+mod moment;
 mod names;
+mod options;
 mod raw;
 mod read;
 mod rule;
@@ -62,6 +66,11 @@ pub use write::writes;
 pub use write::writes_free;
 
 use super::view::FieldView;
+pub(super) use choice::label;
+pub(super) use moment::ms_text;
+pub(super) use moment::parse_ms;
+pub(super) use read::as_number;
+pub(super) use read::as_truth;
 
 /// Longest cell in bytes: of a string, or of JSON as written without spaces.
 pub const CELL_BYTES_MAX: usize = 32 * 1024;
@@ -208,6 +217,11 @@ impl Shape {
     }
 }
 
+/// Whether its cells show a list of ids.
+pub(super) fn is_list(field: &FieldView) -> bool {
+    Shape::of(field) == Shape::Flags
+}
+
 /// Whether values cannot be written into its cells: they are computed, or a text that is edited as such.
 #[must_use]
 pub fn is_read_only(field: &FieldView) -> bool {
@@ -232,4 +246,10 @@ fn is_text_root(field: &FieldView) -> bool {
 
 fn is_on(field: &FieldView, option: &str) -> bool {
     field.options.get(option).is_some_and(|value| value == true)
+}
+
+/// A field that the table does not declare: it takes any JSON, and its name is its id.
+#[must_use]
+pub fn undeclared(id: &str) -> FieldView {
+    from_column(id, &serde_json::json!({ "type": FieldType::Json.word() }))
 }
