@@ -51,6 +51,8 @@ pub(super) struct Index {
     clients: Vec<u64>,
     /// By client: sorted, not overlapping, none touching another of the same slot.
     runs: Vec<Vec<Run>>,
+    /// By client: the first clock that was not there yet, of whatever kind.
+    reached: Vec<u32>,
     key_of: HashMap<Arc<str>, u32>,
     keys: Vec<Arc<str>>,
     slot_of: HashMap<(u32, u32), u32>,
@@ -64,6 +66,11 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn runs_of(&self, client: u64) -> &[Run] {
         self.client_of.get(&client).map_or(&[], |&client| self.runs[client as usize].as_slice())
+    }
+
+    /// The first clock of a client that was not there yet.
+    pub(super) fn reached(&self, client: u64) -> u32 {
+        self.client_of.get(&client).map_or(0, |&client| self.reached[client as usize])
     }
 
     pub(super) fn slot_at(&self, id: Id) -> Option<u32> {
@@ -165,6 +172,7 @@ impl Index {
         if known == next {
             self.clients.push(client);
             self.runs.push(Vec::new());
+            self.reached.push(0);
         }
         known
     }
@@ -209,6 +217,11 @@ impl Index {
             self.slots.push(Slot { map, key, client: NONE, clock: 0 });
         }
         known
+    }
+
+    pub(super) fn reach(&mut self, client: u64, clock: u32) {
+        let client = self.client(client) as usize;
+        self.reached[client] = self.reached[client].max(clock);
     }
 
     pub(super) fn set_undeleted(&mut self, slot: u32, id: Option<Id>) {
