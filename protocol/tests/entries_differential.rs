@@ -376,6 +376,12 @@ impl World {
         for touch in &touches {
             self.judge(touch, &before, &after, &new);
         }
+        let covered =
+            |id: &EntryId| summary.deletes().any(|r| r.client == id.client && (r.start..r.end).contains(&id.clock));
+        for (path, (map, id)) in &before {
+            let touch = touches.iter().find(|touch| text_path(&touch.path) == *path && touch.map == *map);
+            assert_eq!(touch.is_some_and(|touch| touch.deletes_current), covered(id), "{path:?}");
+        }
         self.nothing_is_overlooked(&touches, &before, &after, &new);
     }
 

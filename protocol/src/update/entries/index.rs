@@ -230,30 +230,22 @@ impl Index {
         (slot.client, slot.clock) = (client, clock);
     }
 
-    /// Notes items of a slot. What overlaps items that are known already, which no ready update does, stays with these.
+    /// Notes items of a slot, in the order of their clocks.
     pub(super) fn add_run(&mut self, client: u64, start: u32, end: u32, slot: u32) {
         let client = self.client(client) as usize;
         let runs = &mut self.runs[client];
-        let at = match runs.last() {
-            Some(last) if last.end > start => runs.partition_point(|run| run.end <= start),
-            _ => runs.len(),
-        };
-        let end = runs.get(at).map_or(end, |next| end.min(next.start));
-        if end <= start {
-            return;
-        }
-        let joins_next = runs.get(at).is_some_and(|next| next.start == end && next.slot == slot);
-        let joins_last = at > 0 && runs[at - 1].end == start && runs[at - 1].slot == slot;
-        match (joins_last, joins_next) {
-            (true, true) => runs[at - 1].end = runs.remove(at).end,
-            (true, false) => runs[at - 1].end = end,
-            (false, true) => runs[at].start = start,
-            (false, false) => runs.insert(at, Run { start, end, slot }),
+        match runs.last_mut() {
+            // A client that comes twice, which is refused before.
+            Some(last) if last.end > start => {}
+            Some(last) if last.end == start && last.slot == slot => last.end = end,
+            _ => runs.push(Run { start, end, slot }),
         }
     }
 
     pub(super) fn shrink(&mut self) {
         self.runs.iter_mut().for_each(Vec::shrink_to_fit);
+        self.reached.shrink_to_fit();
+        self.clients.shrink_to_fit();
         self.keys.shrink_to_fit();
         self.slots.shrink_to_fit();
         self.maps.shrink_to_fit();
