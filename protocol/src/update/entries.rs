@@ -136,6 +136,7 @@ impl Entries {
         let mut deleted = Vec::new();
         survey::each_deleted(&self.index, draft, |slot| deleted.push(slot));
         deleted.into_iter().for_each(|slot| self.index.set_undeleted(slot, None));
+        draft.reached.iter().for_each(|&(client, clock)| self.index.reach(client, clock));
         let slots = self.add_slots(draft);
         for node in draft.nodes.iter() {
             if let Some(slot) = slot_of(node, &slots) {

@@ -74,7 +74,24 @@ pub(super) struct Node<'a> {
     pub(super) is_superseded: bool,
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
+    fn new(block: &Block<'a>, says: Says<'a>, spot: Spot) -> Self {
+        Self {
+            client: block.client,
+            start: block.clock,
+            end: block.end_clock(),
+            content: block.content(),
+            kind: block.kind,
+            content_at: block.content_at,
+            content_end: block.end,
+            says,
+            spot,
+            origin: block.origin,
+            base: block.origin,
+            is_superseded: false,
+        }
+    }
+
     pub(super) fn last(&self) -> Id {
         Id { client: self.client, clock: self.end - 1 }
     }
@@ -109,11 +126,13 @@ pub(super) struct Draft<'a> {
     slot_of: HashMap<NewSlot<'a>, u32>,
     /// The delete set, sorted by client and clock.
     pub(super) deletes: Few<ClientRange, 4>,
+    /// Each client with the clock that its structs reach.
+    pub(super) reached: Few<(u64, u32), 1>,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn read(update: &'a [u8], index: &Index) -> Result<Self, Invalid> {
-        let mut gather = Gather { index, draft: Self::default(), falling: true, section: 0, client: None, runs: &[] };
+        let mut gather = Gather { index, draft: Self::default(), falling: true, section: 0, reached: 0, runs: &[] };
         walk::walk(update, &UpdateLimits::none(), &mut gather)?;
         let falling = gather.falling;
         let mut draft = gather.draft;
@@ -228,8 +247,8 @@ struct Gather<'a, 'i> {
     falling: bool,
     /// The first node of this client.
     section: usize,
-    client: Option<u64>,
-    /// What is known of this client.
+    /// What is known of this client: up to which clock there is anything, and the entries.
+    reached: u32,
     runs: &'i [Run],
 }
 
@@ -263,40 +282,32 @@ impl<'a> Gather<'a, '_> {
 
 impl<'a> Sink<'a> for Gather<'a, '_> {
     fn section(&mut self, client: u64, _: usize, _: usize) -> Result<(), Invalid> {
-        self.falling &= self.client.is_none_or(|last| last > client);
-        self.client = Some(client);
+        self.falling &= self.draft.reached.last().is_none_or(|&(last, _)| last > client);
+        self.draft.reached.push((client, 0));
         self.section = self.draft.nodes.len();
+        self.reached = self.index.reached(client);
         self.runs = self.index.runs_of(client);
         Ok(())
     }
 
     fn block(&mut self, block: &Block<'a>) -> Result<(), Invalid> {
-        if matches!(block.info, content::GC | content::SKIP) {
+        if block.info == content::SKIP {
             return Ok(());
         }
-        let Some((says, spot)) = self.says(block) else { return Ok(()) };
-        let mut node = Node {
-            client: block.client,
-            start: block.clock,
-            end: block.end_clock(),
-            content: block.content(),
-            kind: block.kind,
-            content_at: block.content_at,
-            content_end: block.end,
-            says,
-            spot,
-            origin: block.origin,
-            base: block.origin,
-            is_superseded: false,
-        };
-        // The engine passes over what it has and takes the rest as written over that.
-        if let Some(known) = run_at(self.runs, node.start) {
-            let id = Id { client: node.client, clock: known.end - 1 };
-            (node.start, node.says, node.spot) = (known.end, Says::Beside(id), Spot::Known(known.slot));
-            (node.origin, node.base) = (Some(id), Some(id));
+        if let Some((_, reached)) = self.draft.reached.last_mut() {
+            *reached = block.end_clock();
         }
-        if node.start < node.end {
-            self.draft.nodes.push(node);
+        if block.info == content::GC || block.end_clock() <= self.reached {
+            return Ok(());
+        }
+        let mut block = *block;
+        // The engine passes over what it has and takes the rest as written over that.
+        if block.clock < self.reached {
+            (block.clock, block.length) = (self.reached, block.end_clock() - self.reached);
+            block.origin = Some(Id { client: block.client, clock: self.reached - 1 });
+        }
+        if let Some((says, spot)) = self.says(&block) {
+            self.draft.nodes.push(Node::new(&block, says, spot));
         }
         Ok(())
     }

@@ -51,6 +51,8 @@ pub(super) struct Index {
     clients: Vec<u64>,
     /// By client: sorted, not overlapping, none touching another of the same slot.
     runs: Vec<Vec<Run>>,
+    /// By client: the first clock that was not there yet, of whatever kind.
+    reached: Vec<u32>,
     key_of: HashMap<Arc<str>, u32>,
     keys: Vec<Arc<str>>,
     slot_of: HashMap<(u32, u32), u32>,
@@ -64,6 +66,11 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn runs_of(&self, client: u64) -> &[Run] {
         self.client_of.get(&client).map_or(&[], |&client| self.runs[client as usize].as_slice())
+    }
+
+    /// The first clock of a client that was not there yet.
+    pub(super) fn reached(&self, client: u64) -> u32 {
+        self.client_of.get(&client).map_or(0, |&client| self.reached[client as usize])
     }
 
     pub(super) fn slot_at(&self, id: Id) -> Option<u32> {
@@ -165,6 +172,7 @@ impl Index {
         if known == next {
             self.clients.push(client);
             self.runs.push(Vec::new());
+            self.reached.push(0);
         }
         known
     }
@@ -211,36 +219,33 @@ impl Index {
         known
     }
 
+    pub(super) fn reach(&mut self, client: u64, clock: u32) {
+        let client = self.client(client) as usize;
+        self.reached[client] = self.reached[client].max(clock);
+    }
+
     pub(super) fn set_undeleted(&mut self, slot: u32, id: Option<Id>) {
         let (client, clock) = id.map_or((NONE, 0), |id| (self.client(id.client), id.clock));
         let slot = &mut self.slots[slot as usize];
         (slot.client, slot.clock) = (client, clock);
     }
 
-    /// Notes items of a slot. What overlaps items that are known already, which no ready update does, stays with these.
+    /// Notes items of a slot, in the order of their clocks.
     pub(super) fn add_run(&mut self, client: u64, start: u32, end: u32, slot: u32) {
         let client = self.client(client) as usize;
         let runs = &mut self.runs[client];
-        let at = match runs.last() {
-            Some(last) if last.end > start => runs.partition_point(|run| run.end <= start),
-            _ => runs.len(),
-        };
-        let end = runs.get(at).map_or(end, |next| end.min(next.start));
-        if end <= start {
-            return;
-        }
-        let joins_next = runs.get(at).is_some_and(|next| next.start == end && next.slot == slot);
-        let joins_last = at > 0 && runs[at - 1].end == start && runs[at - 1].slot == slot;
-        match (joins_last, joins_next) {
-            (true, true) => runs[at - 1].end = runs.remove(at).end,
-            (true, false) => runs[at - 1].end = end,
-            (false, true) => runs[at].start = start,
-            (false, false) => runs.insert(at, Run { start, end, slot }),
+        match runs.last_mut() {
+            // A client that comes twice, which is refused before.
+            Some(last) if last.end > start => {}
+            Some(last) if last.end == start && last.slot == slot => last.end = end,
+            _ => runs.push(Run { start, end, slot }),
         }
     }
 
     pub(super) fn shrink(&mut self) {
         self.runs.iter_mut().for_each(Vec::shrink_to_fit);
+        self.reached.shrink_to_fit();
+        self.clients.shrink_to_fit();
         self.keys.shrink_to_fit();
         self.slots.shrink_to_fit();
         self.maps.shrink_to_fit();

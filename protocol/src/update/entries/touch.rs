@@ -104,10 +104,18 @@ impl Written {
 }
 
 impl Touch {
-    /// The writes over which nothing in the update was written. With more than one, writers of the same update did
-    /// not know of each other, and all but one of them lose.
+    /// The writes over which nothing in the update was written: several where it brings what several wrote.
     pub fn last_writes(&self) -> impl Iterator<Item = &Written> {
         self.writes.iter().filter(|written| !written.is_superseded)
+    }
+
+    /// Whether writers of the same update did not know of each other: two branches begin at the same base. Branches of
+    /// different bases say nothing of each other, but only one of them can begin at `current`; the others are concurrent.
+    #[must_use]
+    pub fn has_rivals(&self) -> bool {
+        let mut bases: Vec<_> = self.last_writes().map(|written| written.base).collect();
+        bases.sort_unstable();
+        bases.windows(2).any(|pair| pair[0] == pair[1])
     }
 
     /// Whether a key comes that was absent before. Too often rather than too seldom: the map may turn out hidden.
