@@ -13,8 +13,6 @@
 mod csv;
 mod json_lines;
 mod rows;
-#[cfg(test)]
-mod tests;
 mod text;
 mod writer;
 
