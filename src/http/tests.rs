@@ -37,7 +37,10 @@ use crate::limit::ConnectionCounts;
 use crate::metrics::Metrics;
 use crate::outbox::Budget;
 use crate::outbox::OutboxLimits;
+use crate::room::FeedLimits;
+use crate::room::Feeds;
 use crate::store::memory::MemoryStore;
+use crate::table::events::Unheard;
 
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
@@ -75,7 +78,18 @@ fn state() -> AppState {
         tasks: TaskTracker::new(),
     };
     let settings = Settings { message_bytes: 1_000, doc_bytes: 2_000 };
-    AppState::new(Parts { hub, auth, clock, origins, sockets: Arc::new(sockets), prometheus, draining, settings })
+    let feeds = Feeds::new(FeedLimits::default(), clock);
+    AppState::new(Parts {
+        hub,
+        feeds,
+        auth,
+        clock,
+        origins,
+        sockets: Arc::new(sockets),
+        prometheus,
+        draining,
+        settings,
+    })
 }
 
 fn config() -> Config {
@@ -100,6 +114,7 @@ fn hub(clock: Clock, metrics: Arc<Metrics>) -> (Arc<Hub>, Arc<Budget>) {
         compactions: Arc::new(Semaphore::new(1)),
         jobs: Arc::new(Semaphore::new(1)),
         memory,
+        publish: Arc::new(Unheard),
     };
     let outboxes = Budget::new(1_000_000);
     let limits = InboxLimits { doc_bytes_max: 1_000_000, total_bytes_max: 1_000_000 };

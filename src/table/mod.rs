@@ -6,6 +6,7 @@
 
 pub mod change;
 pub mod command;
+pub mod events;
 pub mod field;
 pub mod plan;
 pub mod state;
