@@ -8,6 +8,7 @@
 // leaves
 pub mod clock;
 pub mod name;
+pub mod event;
 pub mod limit;
 pub mod config;
 pub mod telemetry;
@@ -19,6 +20,7 @@ pub mod store;
 // domain
 pub mod table;
 pub mod document;
+pub mod room;
 // union
 pub mod hub;
 // edge

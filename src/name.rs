@@ -37,20 +37,7 @@ impl DocName {
     /// # Errors
     /// [`NameError`] says which rule the name breaks.
     pub fn parse(raw: &str) -> Result<Self, NameError> {
-        if raw.is_empty() {
-            return Err(NameError::Empty);
-        }
-        if raw.len() > NAME_BYTES_MAX {
-            return Err(NameError::TooLong);
-        }
-        if raw.chars().any(char::is_control) {
-            return Err(NameError::ControlCharacter);
-        }
-        let name = Self(raw.into());
-        if name.kind().is_some_and(|kind| ROOM_KINDS.contains(&kind)) || raw == "global" {
-            return Err(NameError::RoomOnly);
-        }
-        Ok(name)
+        RoomName::parse(raw)?.as_doc().ok_or(NameError::RoomOnly)
     }
 
     /// The name as text.
@@ -63,6 +50,48 @@ impl DocName {
     #[must_use]
     pub fn kind(&self) -> Option<&str> {
         self.0.split_once(':').map(|(kind, _)| kind).filter(|kind| !kind.is_empty())
+    }
+}
+
+/// A valid name of a room: of every document, and of rooms without one. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomName(DocName);
+
+impl RoomName {
+    /// Checks a name that is to be a room.
+    ///
+    /// # Errors
+    /// [`NameError`] says which rule the name breaks; never [`NameError::RoomOnly`].
+    pub fn parse(raw: &str) -> Result<Self, NameError> {
+        if raw.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if raw.len() > NAME_BYTES_MAX {
+            return Err(NameError::TooLong);
+        }
+        if raw.chars().any(char::is_control) {
+            return Err(NameError::ControlCharacter);
+        }
+        Ok(Self(DocName(raw.into())))
+    }
+
+    /// The document of the same name; `None` for a kind that never becomes one.
+    #[must_use]
+    pub fn as_doc(&self) -> Option<DocName> {
+        let is_room_only = self.0.kind().is_some_and(|kind| ROOM_KINDS.contains(&kind)) || self.as_str() == "global";
+        (!is_room_only).then(|| self.0.clone())
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl From<&DocName> for RoomName {
+    fn from(doc: &DocName) -> Self {
+        Self(doc.clone())
     }
 }
 
@@ -99,5 +128,15 @@ mod tests {
         assert_eq!(DocName::parse("a\u{0}"), Err(NameError::ControlCharacter));
         assert_eq!(DocName::parse("user:alice"), Err(NameError::RoomOnly));
         assert_eq!(DocName::parse("global"), Err(NameError::RoomOnly));
+    }
+    #[test]
+    fn every_document_is_a_room_and_some_rooms_are_no_documents() {
+        let doc = DocName::parse("table:T").unwrap();
+        assert_eq!(RoomName::from(&doc).as_doc(), Some(doc));
+        for name in ["user:alice", "global", "campaign:7"] {
+            let room = RoomName::parse(name).unwrap();
+            assert_eq!((room.as_str(), room.as_doc()), (name, None));
+        }
+        assert_eq!(RoomName::parse("user:a\r"), Err(NameError::ControlCharacter));
     }
 }

@@ -50,6 +50,8 @@ use crate::limit::TokenBucket;
 use crate::metrics::Metrics;
 use crate::outbox::Budget;
 use crate::outbox::OutboxLimits;
+use crate::room::FeedLimits;
+use crate::room::Feeds;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::local::LocalOptions;
@@ -179,6 +181,7 @@ impl Server {
         // A failure was logged, and is no reason not to start: clients are told to come back, and the keys are asked for again.
         let _ = auth.refresh().await;
         let outboxes = Budget::new(unlimited(config.limits.outbox_total_bytes));
+        let feeds = Feeds::new(feed_limits(&config), clock);
         let around = Surroundings {
             store: store.clone(),
             clock,
@@ -192,6 +195,7 @@ impl Server {
                 metrics.documents_bytes.clone(),
                 metrics.documents_unloaded.clone(),
             ),
+            publish: feeds.clone(),
         };
         let hub = Hub::new(around, inbox_limits(&config), outboxes.clone(), tasks.clone());
         let origins = Arc::new(Origins::new(&config.auth.allowed_origins, config.dev));
@@ -212,6 +216,7 @@ impl Server {
         });
         let state = AppState::new(http::Parts {
             hub: hub.clone(),
+            feeds: feeds.clone(),
             auth: auth.clone(),
             clock,
             prometheus: prometheus.clone(),
@@ -230,7 +235,7 @@ impl Server {
             }
         };
         metrics.documents_quarantined.set(guards.quarantine.len() as f64);
-        spawn_upkeep(&tasks, &stop_listening, sockets, prometheus);
+        spawn_upkeep(&tasks, &stop_listening, sockets, feeds, prometheus);
         watch_engine(&guards);
         Ok(Self {
             address,
@@ -304,7 +309,13 @@ impl Edge<'_> {
     }
 }
 
-fn spawn_upkeep(tasks: &TaskTracker, stop: &CancellationToken, sockets: Arc<Sockets>, prometheus: PrometheusHandle) {
+fn spawn_upkeep(
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    sockets: Arc<Sockets>,
+    feeds: Arc<Feeds>,
+    prometheus: PrometheusHandle,
+) {
     let stopped = stop.clone();
     tasks.spawn(async move {
         let upkeep = async {
@@ -313,6 +324,7 @@ fn spawn_upkeep(tasks: &TaskTracker, stop: &CancellationToken, sockets: Arc<Sock
                 sockets.metrics.outbox_bytes.set(sockets.outboxes.used() as f64);
                 sockets.metrics.held_refusals.set(sockets.held.load(Ordering::Relaxed) as f64);
                 prometheus.run_upkeep();
+                feeds.sweep();
             }
         };
         tokio::select! {
@@ -394,6 +406,10 @@ fn socket_limits(config: &Config) -> SocketLimits {
 fn failed_connects(config: &Config) -> Option<KeyedLimiter> {
     let per_minute = u32::try_from(config.limits.failed_connects_per_minute?.get()).unwrap_or(u32::MAX);
     Some(KeyedLimiter::new(TokenBucket::per_minute(per_minute), FAILED_CONNECT_KEYS_MAX))
+}
+
+fn feed_limits(config: &Config) -> FeedLimits {
+    FeedLimits { events_max: config.history.events, keep: config.history.keep, ..FeedLimits::default() }
 }
 
 fn http_settings(config: &Config) -> http::Settings {

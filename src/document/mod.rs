@@ -23,3 +23,4 @@ pub mod states;
 pub mod surroundings;
 mod touched;
 pub mod waiting;
+mod work;

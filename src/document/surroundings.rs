@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::table::events::Publish;
 
 use super::core::CoreSettings;
 use super::core::Guards;
@@ -31,4 +32,6 @@ pub struct Surroundings {
     pub jobs: Arc<Semaphore>,
     /// What documents take together, and may take.
     pub memory: Arc<Memory>,
+    /// Where they tell what happened to them.
+    pub publish: Arc<dyn Publish>,
 }

@@ -19,6 +19,7 @@ use crate::document::request::Member;
 use crate::http::AppState;
 use crate::http::problem::Problem;
 use crate::name::DocName;
+use crate::name::RoomName;
 
 /// Somebody whose token holds (or anybody, under `--dev`).
 pub struct Caller {
@@ -38,10 +39,26 @@ impl Caller {
     /// `FORBIDDEN` without at least `level` on the document, whether it exists or not; a transient code when the
     /// application cannot be asked.
     pub async fn require(&self, level: Level, doc: &DocName) -> Result<(), Problem> {
-        if self.auth.authorize(&self.identity, doc.as_str()).await? >= level {
+        self.require_on(level, doc.as_str(), "on the document").await
+    }
+
+    /// # Errors
+    /// As [`Self::require`], of a room.
+    pub async fn require_room(&self, level: Level, room: &RoomName) -> Result<(), Problem> {
+        self.require_on(level, room.as_str(), "in the room").await
+    }
+
+    async fn require_on(&self, level: Level, name: &str, place: &str) -> Result<(), Problem> {
+        if self.auth.authorize(&self.identity, name).await? >= level {
             return Ok(());
         }
-        Err(Problem::new(ErrorCode::Forbidden, format!("this needs the right {} on the document", word(level))))
+        Err(Problem::new(ErrorCode::Forbidden, format!("this needs the right {} {place}", word(level))))
+    }
+
+    /// Who it is, for what outlives the request.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// # Errors

@@ -3,6 +3,7 @@
 //! ```text
 //!  /sync/{doc} ── ws ──────────────────────────────┐
 //!  /v1/docs…   ── docs ── caller (who, what right) ─┼─▶ hub
+//!  /v1/rooms…  ── rooms ────── caller ──▶ room      │
 //!  /readyz …   ── ops, admin ──────────────────────┘
 //!  /           ── demo      every no ── problem
 //! ```
@@ -30,6 +31,7 @@ pub mod openapi;
 pub mod ops;
 pub mod origins;
 pub mod problem;
+pub mod rooms;
 pub mod serve;
 pub mod state;
 pub mod stateless;
@@ -63,6 +65,7 @@ fn public_routes(state: &AppState) -> Router<AppState> {
 fn rest_routes(state: &AppState) -> Router<AppState> {
     docs::routes()
         .merge(stateless::routes())
+        .merge(rooms::routes())
         .merge(openapi::routes())
         // Before the layers: a preflight comes as a method that no route takes, and has to pass through them.
         .method_not_allowed_fallback(problem::unknown_method)

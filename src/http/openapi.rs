@@ -18,6 +18,7 @@ use crate::http::admin;
 use crate::http::docs;
 use crate::http::listing;
 use crate::http::ops;
+use crate::http::rooms;
 use crate::http::stateless;
 
 #[derive(OpenApi)]
@@ -36,6 +37,8 @@ use crate::http::stateless;
         docs::merge_update,
         docs::read_presence,
         stateless::say_stateless,
+        rooms::read_events,
+        rooms::publish_event,
         ops::health,
         ops::readiness,
         ops::metrics,

@@ -15,6 +15,7 @@ use crate::http::ops::StoreProbe;
 use crate::http::origins::Origins;
 use crate::http::ws::Sockets;
 use crate::hub::Hub;
+use crate::room::Feeds;
 
 /// Rendering a document as JSON costs a decoded copy of it and a core for as long as it takes: 2 at a time leave the
 /// other cores to people who type. Full: the request waits, holding nothing.
@@ -28,6 +29,8 @@ pub struct AppState(Arc<Shared>);
 pub struct Parts {
     /// The documents.
     pub hub: Arc<Hub>,
+    /// The rooms.
+    pub feeds: Arc<Feeds>,
     /// Who is who.
     pub auth: Arc<Auth>,
     /// The process's clock.

@@ -37,7 +37,10 @@ use crate::limit::ConnectionCounts;
 use crate::metrics::Metrics;
 use crate::outbox::Budget;
 use crate::outbox::OutboxLimits;
+use crate::room::FeedLimits;
+use crate::room::Feeds;
 use crate::store::memory::MemoryStore;
+use crate::table::events::Unheard;
 
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
@@ -75,7 +78,18 @@ fn state() -> AppState {
         tasks: TaskTracker::new(),
     };
     let settings = Settings { message_bytes: 1_000, doc_bytes: 2_000 };
-    AppState::new(Parts { hub, auth, clock, origins, sockets: Arc::new(sockets), prometheus, draining, settings })
+    let feeds = Feeds::new(FeedLimits::default(), clock);
+    AppState::new(Parts {
+        hub,
+        feeds,
+        auth,
+        clock,
+        origins,
+        sockets: Arc::new(sockets),
+        prometheus,
+        draining,
+        settings,
+    })
 }
 
 fn config() -> Config {
@@ -100,6 +114,7 @@ fn hub(clock: Clock, metrics: Arc<Metrics>) -> (Arc<Hub>, Arc<Budget>) {
         compactions: Arc::new(Semaphore::new(1)),
         jobs: Arc::new(Semaphore::new(1)),
         memory,
+        publish: Arc::new(Unheard),
     };
     let outboxes = Budget::new(1_000_000);
     let limits = InboxLimits { doc_bytes_max: 1_000_000, total_bytes_max: 1_000_000 };
@@ -273,7 +288,8 @@ async fn what_is_described_is_routed_and_what_is_routed_is_described() {
     let described = openapi::described();
     for (path, operations) in described["paths"].as_object().unwrap() {
         for method in METHODS {
-            let status = call(&router, method.clone(), &path.replace("{doc}", "a"), &[]).await.status();
+            let status =
+                call(&router, method.clone(), &path.replace("{doc}", "a").replace("{room}", "a"), &[]).await.status();
             let routed = ![StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status);
             let is_described = operations.get(method.as_str().to_lowercase()).is_some();
             assert_eq!(routed, is_described, "{method} {path}");
@@ -286,8 +302,13 @@ async fn what_is_described_is_routed_and_what_is_routed_is_described() {
 
 /// The router does not tell its routes, so they are read from where they are written.
 fn routed_paths() -> Vec<&'static str> {
-    let sources =
-        [include_str!("docs.rs"), include_str!("ops.rs"), include_str!("admin.rs"), include_str!("openapi.rs")];
+    let sources = [
+        include_str!("docs.rs"),
+        include_str!("rooms.rs"),
+        include_str!("ops.rs"),
+        include_str!("admin.rs"),
+        include_str!("openapi.rs"),
+    ];
     let calls = sources.iter().flat_map(|source| source.split(".route(\"").skip(1));
     let paths: Vec<_> = calls.filter_map(|rest| rest.split('"').next()).collect();
     assert!(paths.len() >= 10, "the routes were not found: {paths:?}");

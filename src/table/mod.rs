@@ -10,6 +10,7 @@ pub mod carry;
 pub mod change;
 pub mod command;
 pub mod content;
+pub mod events;
 pub mod exchange;
 pub mod field;
 pub mod ledger;

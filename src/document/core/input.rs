@@ -227,6 +227,8 @@ pub enum Effect {
     },
     /// What became visible in a table, and is durable: to whoever listens.
     Publish {
+        /// The document's life.
+        epoch: Epoch,
         /// The record that holds it.
         seq: Seq,
         /// What.

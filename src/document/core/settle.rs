@@ -117,7 +117,7 @@ impl<P> Core<P> {
     ) {
         let released = self.saving.finished(now.moment, batch, result);
         for (seq, change) in released.changes {
-            effects.push(Effect::Publish { seq, change: Box::new(change) });
+            effects.push(Effect::Publish { epoch: self.epoch, seq, change: Box::new(change) });
         }
         for ack in released.acks {
             self.release(ack, effects);
