@@ -16,7 +16,8 @@ pub(super) fn field(column: &Value) -> FieldView {
 }
 
 fn of(kind: &str) -> FieldView {
-    let choices = json!({ "o1": { "n": "Open", "o": "a0" }, "o2": { "n": "Done", "o": "a1" }, "o3": { "n": "Done", "o": "a2" } });
+    let choices =
+        json!({ "o1": { "n": "Open", "o": "a0" }, "o2": { "n": "Done", "o": "a1" }, "o3": { "n": "Done", "o": "a2" } });
     field(&json!({ "type": kind, "opts": { "choices": choices } }))
 }
 
@@ -171,7 +172,8 @@ fn bounds_and_switches_of_a_field_are_kept() {
 
 #[test]
 fn only_the_keys_that_differ_are_written() {
-    let some = |cells: Value| cells.as_object().unwrap().clone().into_iter().map(|(k, v)| (k, Some(v))).collect::<Vec<_>>();
+    let some =
+        |cells: Value| cells.as_object().unwrap().clone().into_iter().map(|(k, v)| (k, Some(v))).collect::<Vec<_>>();
     let none: Vec<(String, Option<Value>)> = Vec::new();
     let table = [
         ("number", json!({ "c": 5 }), json!(5.0), none.clone()),
@@ -184,7 +186,12 @@ fn only_the_keys_that_differ_are_written() {
         ("counter", json!({}), json!(0), some(json!({ "c": 0 }))),
         ("json", json!({ "c": [1] }), json!([1.0]), none),
         ("counter", json!({ "c": 5, "c#1": 1 }), json!(null), vec![("c".into(), None), ("c#1".into(), None)]),
-        ("multiselect", json!({ "c": "o1" }), json!(["o2"]), vec![("c".into(), None), ("c/o2".into(), Some(json!(true)))]),
+        (
+            "multiselect",
+            json!({ "c": "o1" }),
+            json!(["o2"]),
+            vec![("c".into(), None), ("c/o2".into(), Some(json!(true)))],
+        ),
         ("select", json!({ "c/o1": true }), json!("o2"), vec![("c".into(), Some(json!("o2"))), ("c/o1".into(), None)]),
     ];
     for (kind, cells, wanted, expected) in table {
@@ -246,7 +253,9 @@ fn what_comes_in_an_edit_is_judged_by_what_it_would_be_read_as() {
 
 #[test]
 fn ids_are_plain_words() {
-    for bad in ["", "$o", "a/b", "a#b", "a~1", "a b", "a\u{7f}", "__proto__", "constructor", "prototype", &"x".repeat(65)] {
+    for bad in
+        ["", "$o", "a/b", "a#b", "a~1", "a b", "a\u{7f}", "__proto__", "constructor", "prototype", &"x".repeat(65)]
+    {
         assert_eq!(check_row_id(bad).map_err(|wrong| wrong.rule), Err(Rule::BadId), "{bad:?}");
     }
     for good in ["r1", "self", "6fa459ea-ee8a-3ca4-894e-db77e160355e", "größe", &"x".repeat(64)] {
@@ -265,7 +274,21 @@ fn ids_are_plain_words() {
 
 /// JSON as it comes, with the words and keys that mean something here.
 pub(super) fn json_value() -> impl Strategy<Value = Value> {
-    let word = prop::sample::select(vec!["", "o1", "o2", "Open", "Done", "true", "0", "2024-02-29", "https://a.b/c", "a@b", ";", "\\", " x "]);
+    let word = prop::sample::select(vec![
+        "",
+        "o1",
+        "o2",
+        "Open",
+        "Done",
+        "true",
+        "0",
+        "2024-02-29",
+        "https://a.b/c",
+        "a@b",
+        ";",
+        "\\",
+        " x ",
+    ]);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

@@ -61,12 +61,16 @@ fn patched(field: &FieldView, patch: Value) -> Result<FieldView, Wrong> {
 
 fn names(field: &FieldView) -> Vec<String> {
     let choices = field.options["choices"].as_array().unwrap();
-    choices.iter().map(|choice| format!("{}:{}", choice["id"].as_str().unwrap(), choice["name"].as_str().unwrap())).collect()
+    choices
+        .iter()
+        .map(|choice| format!("{}:{}", choice["id"].as_str().unwrap(), choice["name"].as_str().unwrap()))
+        .collect()
 }
 
 #[test]
 fn a_column_is_read_whatever_it_holds() {
-    for column in [json!(null), json!([]), json!({ "name": 5, "type": "tpe", "opts": [], "width": "x", "primary": 1 })] {
+    for column in [json!(null), json!([]), json!({ "name": 5, "type": "tpe", "opts": [], "width": "x", "primary": 1 })]
+    {
         let view = field(&column);
         assert_eq!((view.name.as_str(), view.kind, view.width, view.primary), ("c", FieldType::Text, None, false));
         assert!(!view.deleted && view.order.is_empty() && view.options.is_empty());
@@ -79,10 +83,14 @@ fn a_column_is_read_whatever_it_holds() {
 
 #[test]
 fn a_new_field_is_read_as_it_was_given() {
-    let given = new(&json!({ "choices": ["Open", { "id": "d", "name": "Done", "color": "red" }], "min": null, "hint": 1.0 }));
+    let given =
+        new(&json!({ "choices": ["Open", { "id": "d", "name": "Done", "color": "red" }], "min": null, "hint": 1.0 }));
     let made = column_entries(&given, "a5", &mut counting()).unwrap();
     let view = field(&column_of(made));
-    assert_eq!((view.name.as_str(), view.kind, view.width, view.order.as_str()), ("Status", FieldType::Select, Some(120.0), "a5"));
+    assert_eq!(
+        (view.name.as_str(), view.kind, view.width, view.order.as_str()),
+        ("Status", FieldType::Select, Some(120.0), "a5")
+    );
     assert_eq!(view.options["hint"], json!(1));
     assert!(!view.options.contains_key("min"));
     assert_eq!(view.options["choices"][0]["name"], "Open");
@@ -98,7 +106,11 @@ fn a_field_that_cannot_be_is_refused_with_its_path() {
         (json!({ "choices": ["A", { "name": " " }] }), "options.choices[1].name", Rule::BadFormat),
         (json!({ "choices": [{ "name": "A", "n": 1 }] }), "options.choices[0].n", Rule::WrongType),
         (json!({ "choices": [{ "id": "a/b", "name": "A" }] }), "options.choices[0].id", Rule::BadId),
-        (json!({ "choices": [{ "id": "a", "name": "A" }, { "id": "a", "name": "B" }] }), "options.choices[1].id", Rule::BadId),
+        (
+            json!({ "choices": [{ "id": "a", "name": "A" }, { "id": "a", "name": "B" }] }),
+            "options.choices[1].id",
+            Rule::BadId,
+        ),
         (json!({ "choices": [{ "name": "A", "color": "x".repeat(65) }] }), "options.choices[0].color", Rule::TooLong),
         (json!({ "choices": many }), "options.choices", Rule::TooLong),
         (json!({ "min": "1" }), "options.min", Rule::WrongType),
@@ -113,7 +125,8 @@ fn a_field_that_cannot_be_is_refused_with_its_path() {
         let wrong = check_new(&new(&options)).unwrap_err();
         assert_eq!((wrong.path.as_str(), wrong.rule), (path, rule), "{}", wrong.message);
     }
-    let named = |name: &str| check_new(&NewField { name: name.to_owned(), ..new(&json!({})) }).map_err(|wrong| wrong.path);
+    let named =
+        |name: &str| check_new(&NewField { name: name.to_owned(), ..new(&json!({})) }).map_err(|wrong| wrong.path);
     assert_eq!([named(""), named("\n"), named(&"ä".repeat(256))], [(); 3].map(|()| Err("name".to_owned())));
     assert_eq!(named(&"ä".repeat(255)), Ok(()));
     for width in [19.9, 2001.0, f64::NAN] {
@@ -126,7 +139,8 @@ fn a_field_that_cannot_be_is_refused_with_its_path() {
 #[test]
 fn a_patch_sets_what_differs_and_nothing_else() {
     let choices = json!({ "a": { "n": "A", "o": "a0" }, "b": { "n": "B", "c": "red", "o": "a1" } });
-    let view = field(&json!({ "name": "S", "type": "select", "width": 100, "opts": { "choices": choices, "hint": 1 } }));
+    let view =
+        field(&json!({ "name": "S", "type": "select", "width": 100, "opts": { "choices": choices, "hint": 1 } }));
     let same = FieldPatch {
         name: Some("S".to_owned()),
         kind: Some(FieldType::Select),
@@ -136,8 +150,10 @@ fn a_patch_sets_what_differs_and_nothing_else() {
         ..FieldPatch::default()
     };
     assert_eq!(patch_entries(&view, &same, &mut counting()), Ok(PatchEntries::default()));
-    let given = json!({ "choices": ["A", "N", { "id": "b", "name": "B", "color": "blue" }], "hint": null, "format": "x" });
-    let patch = FieldPatch { name: Some("T".to_owned()), options: given.as_object().unwrap().clone(), ..FieldPatch::default() };
+    let given =
+        json!({ "choices": ["A", "N", { "id": "b", "name": "B", "color": "blue" }], "hint": null, "format": "x" });
+    let patch =
+        FieldPatch { name: Some("T".to_owned()), options: given.as_object().unwrap().clone(), ..FieldPatch::default() };
     let PatchEntries { entries, options } = patch_entries(&view, &patch, &mut counting()).unwrap();
     assert_eq!(entries, [("name", Some(json!("T")))]);
     let keys: Vec<_> = options.iter().map(|(key, _)| key.as_str()).collect();
@@ -152,7 +168,10 @@ fn choices_are_moved_removed_and_added() {
     let choices = json!({ "a": { "n": "A", "o": "a0" }, "b": { "n": "B", "o": "a1" }, "c": { "n": "C", "o": "a2" } });
     let view = field(&json!({ "type": "select", "opts": { "choices": choices } }));
     assert_eq!(names(&patched(&view, json!({ "choices": ["C", "A"] })).unwrap()), ["c:C", "a:A"]);
-    assert_eq!(names(&patched(&view, json!({ "choices": [{ "id": "b", "name": "X" }, "C"] })).unwrap()), ["b:X", "c:C"]);
+    assert_eq!(
+        names(&patched(&view, json!({ "choices": [{ "id": "b", "name": "X" }, "C"] })).unwrap()),
+        ["b:X", "c:C"]
+    );
     assert!(names(&patched(&view, json!({ "choices": null })).unwrap()).is_empty());
     let twice = patched(&view, json!({ "choices": ["A", "A", "A"] })).unwrap();
     assert_eq!(names(&twice).len(), 3);
