@@ -21,6 +21,7 @@
 mod any;
 mod draft;
 mod index;
+mod lookup;
 mod survey;
 mod touch;
 

@@ -116,7 +116,9 @@ fn difference(raw: &[(&str, &Value)], kept: Kept) -> Vec<(String, Option<Value>)
         raw.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (*key, normal(value))).collect();
     let gone = there.keys().filter(|key| !kept.contains_key(**key)).map(|key| ((*key).to_owned(), None));
     let mut writes: Vec<_> = gone.collect();
-    writes.extend(kept.into_iter().filter(|(key, value)| there.get(key.as_str()) != Some(value)).map(|(k, v)| (k, Some(v))));
+    writes.extend(
+        kept.into_iter().filter(|(key, value)| there.get(key.as_str()) != Some(value)).map(|(k, v)| (k, Some(v))),
+    );
     writes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     writes
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::DEPTH_MAX;
+use super::lookup::Lookup;
 use crate::update::cursor::Id;
 
 /// No slot, no client, no node.
@@ -25,6 +26,12 @@ pub(super) struct Slot {
     /// The entry that was not deleted when last heard of; client [`NONE`] when there is none. Of a hidden map it stays.
     client: u32,
     clock: u32,
+}
+
+impl Slot {
+    fn address(self) -> (u32, u32) {
+        (self.map, self.key)
+    }
 }
 
 /// A map that has a path: a root, or one that an entry created. A shared type of another kind counts as one too, its
@@ -55,7 +62,7 @@ pub(super) struct Index {
     reached: Vec<u32>,
     key_of: HashMap<Arc<str>, u32>,
     keys: Vec<Arc<str>>,
-    slot_of: HashMap<(u32, u32), u32>,
+    slot_of: Lookup,
     slots: Vec<Slot>,
     /// By the client and clock of the entry that created it; a root by [`NONE`] and its name.
     map_of: HashMap<(u32, u32), u32>,
@@ -95,7 +102,7 @@ impl Index {
     }
 
     pub(super) fn slot_in(&self, map: u32, key: &str) -> Option<u32> {
-        self.slot_of.get(&(map, *self.key_of.get(key)?)).copied()
+        self.slot_of.find((map, *self.key_of.get(key)?), |slot| self.slot(slot).address())
     }
 
     /// One copy of every text.
@@ -211,12 +218,13 @@ impl Index {
 
     pub(super) fn add_slot(&mut self, map: u32, key: &str) -> u32 {
         let key = self.key(key);
-        let next = self.slots.len() as u32;
-        let known = *self.slot_of.entry((map, key)).or_insert(next);
-        if known == next {
-            self.slots.push(Slot { map, key, client: NONE, clock: 0 });
+        if let Some(known) = self.slot_of.find((map, key), |slot| self.slot(slot).address()) {
+            return known;
         }
-        known
+        let slot = self.slots.len() as u32;
+        self.slots.push(Slot { map, key, client: NONE, clock: 0 });
+        self.slot_of.add(slot, |slot| self.slots[slot as usize].address());
+        slot
     }
 
     pub(super) fn reach(&mut self, client: u64, clock: u32) {
