@@ -48,7 +48,7 @@ pub fn writes<'a>(
 }
 
 /// As [`writes`], for a field of a table that declares none: any JSON, kept as it is kept already (counted, flagged) where
-/// the wanted value can be, and under the plain key otherwise.
+/// the wanted value can be, and under the plain key otherwise. An empty list takes flags away.
 ///
 /// # Errors
 /// A field id that is none, and JSON that is too long or too deep.

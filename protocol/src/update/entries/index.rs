@@ -265,5 +265,43 @@ pub(super) fn run_at(runs: &[Run], clock: u32) -> Option<&Run> {
     if runs.last()?.end <= clock {
         return None;
     }
-    runs.get(runs.partition_point(|run| run.end <= clock)).filter(|run| run.start <= clock)
+    runs.get(first_ending_after(runs, clock)).filter(|run| run.start <= clock)
+}
+
+/// The place of the first run that ends after a clock. It is looked for from where it would be if all runs were equally
+/// long, because a search from the middle of a hundred thousand waits for memory at each step.
+pub(super) fn first_ending_after(runs: &[Run], clock: u32) -> usize {
+    let Some(last) = runs.last().filter(|last| last.end > clock) else { return runs.len() };
+    let guess = (u64::from(clock) * runs.len() as u64 / u64::from(last.end)) as usize;
+    let (mut low, mut high, mut step) = (guess, guess, 1);
+    while high < runs.len() && runs[high].end <= clock {
+        (low, high, step) = (high + 1, high + step, step * 2);
+    }
+    while low > 0 && runs[low - 1].end > clock {
+        (low, high, step) = (low.saturating_sub(step), low - 1, step * 2);
+    }
+    low + runs[low..high.min(runs.len())].partition_point(|run| run.end <= clock)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_run_is_found_wherever_it_stands(lengths in prop::collection::vec((0..50_u32, 1..9_u32), 0..60), clock in 0..2_000_u32) {
+            let mut end = 0;
+            let run = |(gap, length)| {
+                let start = end + gap;
+                end = start + length;
+                Run { start, end, slot: 0 }
+            };
+            let runs: Vec<Run> = lengths.into_iter().map(run).collect();
+            prop_assert_eq!(first_ending_after(&runs, clock), runs.partition_point(|run| run.end <= clock));
+            let holds = runs.iter().position(|run| (run.start..run.end).contains(&clock));
+            prop_assert_eq!(run_at(&runs, clock).map(|run| run.start), holds.map(|at| runs[at].start));
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::draft::NewHome;
 use super::draft::Node;
 use super::draft::Spot;
 use super::index::Index;
+use super::index::first_ending_after;
 use super::touch::Content;
 use super::touch::EntryId;
 use super::touch::Standing;
@@ -15,6 +16,7 @@ use super::touch::Touch;
 use super::touch::Written;
 use crate::update::content;
 use crate::update::cursor::Cursor;
+use crate::update::cursor::Id;
 
 /// What one update touches, sorted by path.
 pub(super) fn touches(index: &Index, draft: &Draft<'_>, update: &[u8]) -> Vec<Touch> {
@@ -115,9 +117,9 @@ impl Survey<'_> {
 pub(super) fn each_deleted(index: &Index, draft: &Draft<'_>, mut slot: impl FnMut(u32)) {
     for range in draft.deletes.iter() {
         let runs = index.runs_of(range.client);
-        let first = runs.partition_point(|run| run.end <= range.start);
+        let first = first_ending_after(runs, range.start);
         for run in runs[first..].iter().take_while(|run| run.start < range.end) {
-            let is_hit = |id: &crate::update::cursor::Id| {
+            let is_hit = |id: &Id| {
                 id.client == range.client && (run.start.max(range.start)..run.end.min(range.end)).contains(&id.clock)
             };
             if index.undeleted(run.slot).as_ref().is_some_and(is_hit) {
