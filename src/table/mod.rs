@@ -6,7 +6,9 @@
 
 pub mod change;
 pub mod command;
+pub mod exchange;
 pub mod field;
+pub mod order;
 pub mod plan;
 pub mod state;
 pub mod view;
