@@ -5,11 +5,14 @@
 //! answers follow. Nothing here waits, and the only thing it knows outside is the engine's document.
 
 pub mod change;
+mod column;
 pub mod command;
 pub mod exchange;
 pub mod field;
 pub mod order;
 pub mod plan;
+pub mod read;
+pub mod refused;
 pub mod state;
 pub mod view;
 

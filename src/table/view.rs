@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::field::FieldType;
 
+/// The map of one record as it is stored, reserved keys included.
+pub type Raw = BTreeMap<Arc<str>, Value>;
+
 /// A table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableView {
