@@ -17,29 +17,28 @@ use crate::table::view::RecordView;
 pub struct Writer {
     format: Format,
     fields: Vec<FieldView>,
+    /// What each of them is called in the header.
+    header: Vec<String>,
 }
 
 impl Writer {
-    /// For the fields of one table, in the order in which they are to stand.
+    /// For the fields of one table, in the order in which they are to stand. A field goes by its name where that finds it
+    /// among them, and by its id where not.
     #[must_use]
     pub fn new(format: Format, mut fields: Vec<FieldView>) -> Self {
+        // The names of those that are left out count: a reader knows them too.
+        let names = Names::new(&fields);
+        let written = fields.iter().filter(|field| !is_read_only(field));
+        let header = written.map(|field| column_name(&names, field).to_owned()).collect();
         fields.retain(|field| !is_read_only(field));
-        Self { format, fields }
+        Self { format, fields, header }
     }
 
-    /// What stands before the first record: the header of CSV. A field goes by its name where that finds it, and by its id
-    /// where not.
+    /// What stands before the first record: the header of CSV.
     pub fn head(&self, out: &mut Vec<u8>) {
-        if self.format == Format::Ndjson {
-            return;
+        if self.format == Format::Csv {
+            push_line(out, ID_COLUMN, self.header.iter().cloned());
         }
-        let names = Names::new(&self.fields);
-        let name = |field: &'_ FieldView| {
-            let is_found = names.find(&field.name).is_ok_and(|found| found.id == field.id);
-            let is_plain = field.name.trim() == field.name && field.name != ID_COLUMN;
-            if is_found && is_plain { field.name.clone() } else { field.id.to_string() }
-        };
-        push_line(out, ID_COLUMN, self.fields.iter().map(name));
     }
 
     /// One record, in a line of its own (of several, where a cell has more than one).
@@ -58,6 +57,12 @@ impl Writer {
             }
         }
     }
+}
+
+fn column_name<'a>(names: &Names<'_>, field: &'a FieldView) -> &'a str {
+    let is_found = names.find(&field.name).is_ok_and(|found| found.id == field.id);
+    let is_plain = field.name.trim() == field.name && field.name != ID_COLUMN;
+    if is_found && is_plain { &field.name } else { &field.id }
 }
 
 fn push_line(out: &mut Vec<u8>, first: &str, rest: impl Iterator<Item = String>) {

@@ -46,7 +46,11 @@ pub fn check(field: &FieldView, wanted: &Value) -> Checked<Value> {
     }
     if is_empty(field, wanted) {
         let is_required = is_on(field, "required");
-        return if is_required { Err(Wrong::new(Rule::Required, "the field must not be empty")) } else { Ok(Value::Null) };
+        return if is_required {
+            Err(Wrong::new(Rule::Required, "the field must not be empty"))
+        } else {
+            Ok(Value::Null)
+        };
     }
     match Shape::of(field) {
         Shape::Flags => flags(field, wanted),
@@ -137,9 +141,9 @@ fn file_with_id(wanted: &Value) -> Checked<(String, Value)> {
 fn file_id(file: &Map<String, Value>) -> String {
     let url = file.get("url").and_then(Value::as_str).unwrap_or_default();
     // FNV-1a: stable for ever, which is all that is asked of it.
-    let hash = url.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = url
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("f{hash:016x}")
 }
 
@@ -229,7 +233,8 @@ fn check_address(text: &str) -> Checked {
 pub(super) fn check_scheme(address: &str) -> Checked {
     // Browsers skip control characters and leading spaces when they look for the scheme.
     let seen: String = address.chars().filter(|c| !c.is_control()).skip_while(|c| c.is_whitespace()).take(64).collect();
-    let is_running = scheme(&seen).is_some_and(|scheme| RUNNING_SCHEMES.iter().any(|bad| scheme.eq_ignore_ascii_case(bad)));
+    let is_running =
+        scheme(&seen).is_some_and(|scheme| RUNNING_SCHEMES.iter().any(|bad| scheme.eq_ignore_ascii_case(bad)));
     if is_running { Err(bad_format("an address that is no program")) } else { Ok(()) }
 }
 
@@ -244,7 +249,8 @@ fn check_email(text: &str) -> Checked {
     if text.len() > ADDRESS_BYTES_MAX {
         return Err(too_long("at most 2048 bytes"));
     }
-    let is_address = text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
+    let is_address =
+        text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
     if !is_address || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(bad_format("an address like ann@example.com"));
     }

@@ -45,14 +45,20 @@ pub(in crate::table) fn ms_text(ms: i64) -> Option<String> {
 /// A day of the calendar, written in exactly ten characters.
 pub(in crate::table) fn parse_date(text: &str) -> Option<Date> {
     let is_written_so = text.len() == DATE_CHARS
-        && text.bytes().enumerate().all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
     text.parse().ok().filter(|_| is_written_so)
 }
 
 const DATE_CHARS: usize = 10;
 
 /// Rounded to the millisecond.
-#[expect(clippy::cast_possible_truncation, reason = "a float that is too large becomes the largest, which is out of range")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a float that is too large becomes the largest, which is out of range"
+)]
 fn timestamp(value: &Value) -> Option<Timestamp> {
     Timestamp::from_millisecond(as_number(value)?.round() as i64).ok()
 }

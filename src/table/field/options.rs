@@ -32,7 +32,9 @@ pub(super) fn check_options(options: &Map<String, Value>) -> Checked {
         return Err(Wrong::new(Rule::TooLong, "a field has at most 64 options").under("options"));
     }
     for (key, value) in options.iter().filter(|(_, value)| !value.is_null()) {
-        check_choice_id(key).and_then(|()| check_option(key, value)).map_err(|wrong| wrong.under(key).under("options"))?;
+        check_choice_id(key)
+            .and_then(|()| check_option(key, value))
+            .map_err(|wrong| wrong.under(key).under("options"))?;
     }
     let bound = |name: &str| options.get(name).and_then(Value::as_f64);
     if bound("min").zip(bound("max")).is_some_and(|(min, max)| min > max) {
@@ -45,7 +47,9 @@ fn check_option(key: &str, value: &Value) -> Checked {
     match key {
         "choices" => given_choices(value).map(drop),
         "min" | "max" if !value.is_number() => Err(Wrong::new(Rule::WrongType, "a bound is a number")),
-        "precision" if !value.as_f64().is_some_and(|digits| digits.fract() == 0.0 && (0.0..=20.0).contains(&digits)) => {
+        "precision"
+            if !value.as_f64().is_some_and(|digits| digits.fract() == 0.0 && (0.0..=20.0).contains(&digits)) =>
+        {
             Err(Wrong::new(Rule::OutOfRange, "a precision is 0 to 20 digits"))
         }
         switch if SWITCHES.contains(&switch) && !value.is_boolean() => {
@@ -63,7 +67,8 @@ struct Given<'a> {
 }
 
 fn given_choices(list: &Value) -> Checked<Vec<Given<'_>>> {
-    let list = list.as_array().ok_or_else(|| Wrong::new(Rule::WrongType, "choices are a list of {id?, name, color?}"))?;
+    let list =
+        list.as_array().ok_or_else(|| Wrong::new(Rule::WrongType, "choices are a list of {id?, name, color?}"))?;
     if list.len() > CHOICES_MAX {
         return Err(Wrong::new(Rule::TooLong, "a field has at most 1000 choices"));
     }
@@ -112,7 +117,8 @@ pub(super) fn choice_entries(
 ) -> Checked<Vec<(String, Value)>> {
     let given = given_choices(list)?;
     let ids = ids_of(current, &given, rand);
-    let order_of = |id: &String| current.iter().find(|choice| choice["id"] == **id).and_then(|choice| choice["order"].as_str());
+    let order_of =
+        |id: &String| current.iter().find(|choice| choice["id"] == **id).and_then(|choice| choice["order"].as_str());
     let orders = order_keys(&ids.iter().map(order_of).collect::<Vec<_>>());
     let entries = given.iter().zip(ids).zip(orders).map(|((choice, id), order)| {
         let mut entry = json!({ "n": choice.name, "o": order });
@@ -126,10 +132,12 @@ pub(super) fn choice_entries(
 
 fn ids_of(current: &[Value], given: &[Given<'_>], rand: &mut dyn FnMut() -> u32) -> Vec<String> {
     let mut taken: HashSet<String> = given.iter().filter_map(|choice| choice.id).map(str::to_owned).collect();
-    let mut known: HashSet<String> = current.iter().filter_map(|choice| choice["id"].as_str()).map(str::to_owned).collect();
+    let mut known: HashSet<String> =
+        current.iter().filter_map(|choice| choice["id"].as_str()).map(str::to_owned).collect();
     let mut ids = Vec::with_capacity(given.len());
     for choice in given {
-        let same_name = current.iter().filter(|known| known["name"] == choice.name).filter_map(|known| known["id"].as_str());
+        let same_name =
+            current.iter().filter(|known| known["name"] == choice.name).filter_map(|known| known["id"].as_str());
         let found = choice.id.or_else(|| same_name.into_iter().find(|id| !taken.contains(*id)));
         let id = found.map_or_else(|| fresh(&known, &taken, rand), str::to_owned);
         known.insert(id.clone());
@@ -176,7 +184,8 @@ fn filled(old: &[Option<&str>]) -> Result<Vec<String>, BadKey> {
 /// text or its id.
 pub(super) fn choices_of_map(choices: &Value) -> Value {
     let mut list: Vec<Value> = choices.as_object().into_iter().flatten().map(|(id, entry)| shown(id, entry)).collect();
-    let place = |choice: &Value| (choice["order"].as_str().map(str::to_owned), choice["id"].as_str().map(str::to_owned));
+    let place =
+        |choice: &Value| (choice["order"].as_str().map(str::to_owned), choice["id"].as_str().map(str::to_owned));
     list.sort_by_cached_key(place);
     list.into()
 }

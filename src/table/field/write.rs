@@ -48,7 +48,7 @@ pub fn writes<'a>(
 }
 
 /// As [`writes`], for a field of a table that declares none: any JSON, kept as it is kept already (counted, flagged) where
-/// the wanted value can be, and under the plain key otherwise.
+/// the wanted value can be, and under the plain key otherwise. An empty list takes flags away.
 ///
 /// # Errors
 /// A field id that is none, and JSON that is too long or too deep.
@@ -116,7 +116,9 @@ fn difference(raw: &[(&str, &Value)], kept: Kept) -> Vec<(String, Option<Value>)
         raw.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (*key, normal(value))).collect();
     let gone = there.keys().filter(|key| !kept.contains_key(**key)).map(|key| ((*key).to_owned(), None));
     let mut writes: Vec<_> = gone.collect();
-    writes.extend(kept.into_iter().filter(|(key, value)| there.get(key.as_str()) != Some(value)).map(|(k, v)| (k, Some(v))));
+    writes.extend(
+        kept.into_iter().filter(|(key, value)| there.get(key.as_str()) != Some(value)).map(|(k, v)| (k, Some(v))),
+    );
     writes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     writes
 }
