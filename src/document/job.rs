@@ -17,10 +17,10 @@ use crate::table::register::Register;
 use super::inflight::InFlight;
 use super::inflight::Work;
 use super::memory::Weight;
+use super::replay::replay;
 use super::replica::Deleted;
 use super::replica::Poisoned;
 use super::replica::Replica;
-use super::replay::replay;
 use super::replica::View;
 use super::states::Prepared;
 use super::states::States;
@@ -125,8 +125,10 @@ impl Job {
                 let weight = Weight::of(updates.clone());
                 if is_table(&doc) {
                     let replayed = replay(&loaded, &unsaved);
-                    return Outcome::Built(replayed.map(|(replica, register)| {
-                        Built { replica, weight, register: Some(Box::new(register)) }
+                    return Outcome::Built(replayed.map(|(replica, register)| Built {
+                        replica,
+                        weight,
+                        register: Some(Box::new(register)),
                     }));
                 }
                 let replica = Replica::load(Deleted::Kept, updates);

@@ -12,7 +12,7 @@ use crate::store::Seq;
 use crate::store::StoreError;
 use crate::table::command::TableAnswer;
 use crate::table::command::TableRequest;
-use crate::table::plan::Refused;
+use crate::table::refused::Refused;
 
 /// One channel, as its document knows it. Never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -96,6 +96,8 @@ pub struct RowChange {
     pub user: Option<Arc<str>>,
     /// Whether it came or went.
     pub life: Option<Life>,
+    /// Whether it is marked as deleted after the change. A record can come with the mark.
+    pub is_deleted: bool,
     /// Cells by field id: what was shown and what is shown now; [`Value::Null`] for an empty cell. Of a created record, all
     /// that it has.
     pub cells: BTreeMap<Arc<str>, Changed>,

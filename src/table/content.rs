@@ -160,9 +160,9 @@ pub(super) fn any_of(value: &Value) -> Any {
         Value::Number(number) => Any::from(number.as_f64().unwrap_or_default()),
         Value::String(text) => Any::from(text.as_str()),
         Value::Array(items) => Any::Array(items.iter().map(any_of).collect()),
-        Value::Object(map) => {
-            Any::from(map.iter().map(|(key, value)| (key.clone(), any_of(value))).collect::<std::collections::HashMap<_, _>>())
-        }
+        Value::Object(map) => Any::from(
+            map.iter().map(|(key, value)| (key.clone(), any_of(value))).collect::<std::collections::HashMap<_, _>>(),
+        ),
     }
 }
 

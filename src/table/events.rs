@@ -122,7 +122,12 @@ pub fn weight(change: &ChangeSet) -> usize {
     let side = |side: &Side| 2 * value_weight(&side.value);
     let overwrites: usize = change.overwrites.iter().map(|lost| 1000 + side(&lost.winner) + side(&lost.loser)).sum();
     let repaired: usize = change.repaired.iter().map(|repair| 500 + 2 * value_weight(&repair.value)).sum();
-    rows + fields + views + meta + overwrites + repaired + change.roots.iter().map(|root| 500 + root.len()).sum::<usize>()
+    rows + fields
+        + views
+        + meta
+        + overwrites
+        + repaired
+        + change.roots.iter().map(|root| 500 + root.len()).sum::<usize>()
 }
 
 /// About how many bytes a value takes.
@@ -309,6 +314,7 @@ fn created(id: &Arc<str>, row: &RowChange, change: &ChangeSet) -> Value {
         "order": new(&row.order),
         "height": new(&row.height),
         "version": row.version,
+        "deleted": row.is_deleted,
         "createdAt": crate::clock::rfc3339(change.at_ms),
         "createdBy": who(row, change),
     })

@@ -1,26 +1,127 @@
 //! From a command to the keys that it sets: checked against versions and field types, before anything is touched.
+//!
+//! ```text
+//!  Write ─▶ fields    table and field commands ──────────┐
+//!        ─▶ records   create, delete, restore ─ cells ───┼─▶ Plan { puts, report }
+//!        ─▶ patch     ─ conflict (versions)  ─ place ────┘    or Refused, and nothing has happened
+//! ```
+//!
+//! A plan is right for the state it was made from: whoever makes it carries it out before anything else happens.
+
+mod cells;
+mod conflict;
+mod fields;
+mod limits;
+mod patch;
+mod place;
+mod records;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use serde_json::Value;
+use serde_json::json;
 
+use super::command::Command;
 use super::command::Merged;
+use super::command::Write;
+use super::content::Raw;
+use super::refused::Refused;
+use super::state::Table;
+use crate::store::Epoch;
 
 /// One key to set, or to take away (`None`).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Put {
     /// In the root `meta`.
-    Meta { key: &'static str, value: Option<Value> },
-    /// A new map in the root `rows`, with its entries.
-    NewRow { row: Arc<str>, entries: Vec<(String, Value)>, components: bool },
+    Meta {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        value: Option<Value>,
+    },
+    /// A new map in the root `rows`.
+    NewRow {
+        /// The record.
+        row: Arc<str>,
+        /// Its entries.
+        entries: Vec<(String, Value)>,
+        /// Whether it gets an empty nested map `$k` for components too.
+        components: bool,
+    },
     /// In the map of a record: `<field>`, `<field>/<flag>`, `<field>#<client>`, `$o`, `$d`, `$h`.
-    Cell { row: Arc<str>, key: String, value: Option<Value> },
-    /// A new map in the root `cols`, with its entries; `opts` becomes a nested map, and `choices` in it another one.
-    NewField { field: Arc<str>, entries: Vec<(String, Value)>, options: serde_json::Map<String, Value> },
+    Cell {
+        /// The record.
+        row: Arc<str>,
+        /// Which key.
+        key: String,
+        /// Its value.
+        value: Option<Value>,
+    },
+    /// A new map in the root `cols`.
+    NewField {
+        /// The field.
+        field: Arc<str>,
+        /// Its entries.
+        entries: Vec<(String, Value)>,
+        /// Becomes the nested map `opts`, and `choices` in it another one.
+        options: serde_json::Map<String, Value>,
+    },
     /// In the map of a field.
-    Field { field: Arc<str>, key: &'static str, value: Option<Value> },
+    Field {
+        /// The field.
+        field: Arc<str>,
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        value: Option<Value>,
+    },
     /// In the map `opts` of a field, which is made if it is not there.
-    FieldOption { field: Arc<str>, key: String, value: Option<Value> },
+    FieldOption {
+        /// The field.
+        field: Arc<str>,
+        /// Which key; `choices/<id>` is one of the nested map `choices`, which is made if it is not there.
+        key: String,
+        /// Its value.
+        value: Option<Value>,
+    },
+}
+
+/// A put as part of an update: its keys, its item and its deletion take about so much beside the value.
+const PUT_BYTES: usize = 64;
+
+impl Put {
+    /// About how many bytes it adds to the document.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let entries = |entries: &[(String, Value)]| -> usize {
+            entries.iter().map(|(key, value)| PUT_BYTES + key.len() + value_bytes(value)).sum()
+        };
+        PUT_BYTES
+            + match self {
+                Self::NewRow { entries: all, .. } => entries(all),
+                Self::NewField { entries: all, options, .. } => {
+                    entries(all) + options.values().map(|value| PUT_BYTES + value_bytes(value)).sum::<usize>()
+                }
+                Self::Meta { value, .. }
+                | Self::Cell { value, .. }
+                | Self::Field { value, .. }
+                | Self::FieldOption { value, .. } => value.as_ref().map_or(0, value_bytes),
+            }
+    }
+}
+
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 1,
+        Value::Number(_) => 9,
+        Value::String(text) => text.len() + 3,
+        Value::Array(items) => items.iter().map(value_bytes).sum::<usize>() + 3,
+        Value::Object(entries) => {
+            entries.iter().map(|(key, value)| key.len() + 3 + value_bytes(value)).sum::<usize>() + 3
+        }
+    }
 }
 
 /// What a command comes to.
@@ -42,8 +143,59 @@ pub enum Report {
     /// These records, in this order.
     Records(Vec<(Arc<str>, Option<Merged>)>),
 }
-// STUB
-pub struct Sight<'a> { pub doc: &'a str, pub table: &'a super::state::Table, pub raw: &'a dyn Fn(&str) -> super::content::Raw, pub now_ms: u64, pub epoch: crate::store::Epoch }
-pub struct Refused { pub code: syncline_protocol::ErrorCode, pub message: String, pub data: serde_json::Map<String, Value> }
-pub fn plan(_: &Sight<'_>, _: &super::command::Write, _: &mut dyn FnMut() -> u32) -> Result<Plan, Refused> { Err(Refused { code: syncline_protocol::ErrorCode::Internal, message: String::new(), data: serde_json::Map::new() }) }
-impl Put { pub fn bytes(&self) -> usize { 10 } }
+
+/// What a plan is made from.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    /// The document's name, as a conflict tells it.
+    pub doc: &'a str,
+    /// Which life of the document it is, as a version from another one is told.
+    pub epoch: Epoch,
+    /// The table.
+    pub table: &'a Table,
+    /// The map of a record as stored; empty if it is not there.
+    pub raw: &'a dyn Fn(&str) -> Raw,
+    /// Milliseconds since 1970, UTC.
+    pub now_ms: u64,
+}
+
+/// Works out what `write` comes to. `chance` gives any number, evenly.
+///
+/// # Errors
+/// The command cannot be carried out as a whole: then no part of it is.
+pub fn plan(sight: &Sight<'_>, write: &Write, chance: &mut dyn FnMut() -> u32) -> Result<Plan, Refused> {
+    let stamp = stamp(sight.now_ms, write.user.as_deref());
+    match &write.command {
+        Command::CreateTable { title, fields } => fields::create_table(sight, title.as_deref(), fields, chance),
+        Command::AddField(new) => fields::add(sight, new, chance),
+        Command::ChangeField { id, patch } => fields::change(sight, id, patch, chance),
+        Command::DeleteField { id } => fields::delete(sight, id, stamp),
+        Command::CreateRecords { records, import: _ } => records::create(sight, records, &stamp, chance),
+        Command::PatchRecords { records, on_conflict, is_batch } => {
+            patch::patch(sight, records, patch::Manner { on_conflict: *on_conflict, is_batch: *is_batch }, chance)
+        }
+        Command::DeleteRecord { id, expected_version } => records::delete(sight, id, *expected_version, stamp),
+        Command::RestoreRecord { id } => records::restore(sight, id),
+    }
+}
+
+/// When and by whom, as the document keeps it: `{t, by}`. Only a hint there; what counts is what the server keeps beside it.
+fn stamp(now_ms: u64, user: Option<&str>) -> Value {
+    match user {
+        Some(user) => json!({"t": now_ms, "by": user}),
+        None => json!({"t": now_ms}),
+    }
+}
+
+/// An id that nothing has yet.
+fn fresh_id(is_taken: impl Fn(&str) -> bool, mut make: impl FnMut() -> String) -> String {
+    let mut id = make();
+    // A source of chance that repeats itself must not keep us here: then the count makes the difference.
+    for count in 0_u64.. {
+        if !is_taken(&id) {
+            break;
+        }
+        id = format!("{}{count}", make());
+    }
+    id
+}

@@ -286,13 +286,7 @@ impl Register {
     }
 
     /// What was lost, if two users wrote different things.
-    fn overwrite(
-        &self,
-        txn: &impl ReadTxn,
-        contested: Contested,
-        won: bool,
-        change: &ChangeSet,
-    ) -> Option<Overwrite> {
+    fn overwrite(&self, txn: &impl ReadTxn, contested: Contested, won: bool, change: &ChangeSet) -> Option<Overwrite> {
         let Contested { contest, was, by } = contested;
         let offline = change.author.source == Source::Offline;
         let user = self.user_of(Some(contest.item.client), &change.author);

@@ -188,6 +188,7 @@ impl Register {
         row.version += 1;
         row.updated = stamp.clone();
         changed.version = row.version;
+        changed.is_deleted = row.deleted.is_some();
         for field in changed.cells.keys().chain(changed.texts.keys()) {
             row.mark(field, stamp);
         }

@@ -27,8 +27,8 @@ use crate::table::plan::Put;
 use crate::table::plan::Report;
 use crate::table::plan::Sight;
 use crate::table::plan::plan;
+use crate::table::read;
 use crate::table::sidecar;
-use crate::table::view;
 
 use super::Applied;
 use super::Core;
@@ -39,9 +39,6 @@ use super::Phase;
 use super::Ticket;
 use super::source::Kind;
 use super::source::Source;
-
-/// A put as part of an update: its key, its item and its deletion take about so much beside the value.
-const PUT_BYTES: usize = 64;
 
 impl<P> Core<P> {
     /// As `merge`, for a table. Nothing waits for other updates here: a version counts transactions.
@@ -153,14 +150,15 @@ impl<P> Core<P> {
         let txn = live.replica.transact();
         let raw = |row: &str| content::raw_row(&txn, row);
         match asked {
-            TableRequest::Describe => Ok(TableAnswer::Table(view::table_view(&register.table, revision))),
+            TableRequest::Describe => Ok(TableAnswer::Table(read::table_view(&register.table, revision))),
             TableRequest::Page { after, limit, fields, include_deleted } => {
-                let page = view::page(&register.table, &raw, after.as_ref(), *limit, fields.as_deref(), *include_deleted);
+                let page =
+                    read::page(&register.table, &raw, after.as_ref(), *limit, fields.as_deref(), *include_deleted);
                 let (records, next) = page.map_err(Refusal::from)?;
                 Ok(TableAnswer::Page { records, next, revision })
             }
             TableRequest::Record { id } => {
-                let record = view::record_view(&register.table, id, &raw(id));
+                let record = read::record_view(&register.table, id, &raw(id));
                 let record = record.ok_or_else(|| Refusal::new(ErrorCode::NotFound, "there is no such record"))?;
                 Ok(TableAnswer::Records(vec![Done { record, merged: None }]))
             }
@@ -182,7 +180,7 @@ impl<P> Core<P> {
             return Err(no_such_table());
         }
         let Plan { puts, report } = live.plan(self.name.as_str(), self.epoch, &write, now.wall_ms)?;
-        if !self.has_room(now, puts.iter().map(put_bytes).sum(), effects) {
+        if !self.has_room(now, puts.iter().map(Put::bytes).sum(), effects) {
             return Err(full(self.settings.doc_bytes_max));
         }
         if puts.is_empty() {
@@ -203,7 +201,8 @@ impl<P> Core<P> {
         report: Report,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        let way = if matches!(write.command, Command::CreateRecords { import: true, .. }) { Way::Import } else { Way::Api };
+        let way =
+            if matches!(write.command, Command::CreateRecords { import: true, .. }) { Way::Import } else { Way::Api };
         let author = Author { user: write.user, source: way, correlation_id: write.correlation_id };
         let beside = write.once.as_ref().map(|once| sidecar::encode_once(once, &report)).unwrap_or_default();
         let ack = Some(Ack::Ticket { ticket, purpose: Purpose::Write });
@@ -263,15 +262,15 @@ impl Live {
         let Some(register) = &self.register else { return Err(no_such_table()) };
         let txn = self.replica.transact();
         match report {
-            Report::Table => Ok(TableAnswer::Table(view::table_view(&register.table, revision))),
+            Report::Table => Ok(TableAnswer::Table(read::table_view(&register.table, revision))),
             Report::Field(id) => {
-                let field = view::field_view(&register.table, id);
+                let field = read::field_view(&register.table, id);
                 field.map(TableAnswer::Field).ok_or_else(|| Refusal::new(ErrorCode::NotFound, "there is no such field"))
             }
             Report::Records(records) => {
                 let gone = || Refusal::new(ErrorCode::NotFound, "there is no such record");
                 let done = records.iter().map(|(id, merged)| {
-                    let record = view::record_view(&register.table, id, &content::raw_row(&txn, id));
+                    let record = read::record_view(&register.table, id, &content::raw_row(&txn, id));
                     Ok(Done { record: record.ok_or_else(gone)?, merged: merged.clone() })
                 });
                 done.collect::<Result<Vec<_>, Refusal>>().map(TableAnswer::Records)
@@ -307,10 +306,6 @@ fn way_of(source: &Source) -> Way {
         Source::Reader { kind: Kind::Edit, .. } => Way::UserAction,
         Source::Ticket { .. } => Way::Api,
     }
-}
-
-fn put_bytes(put: &Put) -> usize {
-    PUT_BYTES + put.bytes()
 }
 
 fn full(limit: usize) -> Refusal {

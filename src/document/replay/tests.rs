@@ -243,6 +243,8 @@ impl Model {
                 Some(Life::Restored) => row.deleted = false,
                 _ => {}
             }
+            row.deleted |= is_new && changed.is_deleted;
+            assert_eq!(row.deleted, changed.is_deleted, "{id}: the mark is said");
             if let Some(order) = &changed.order {
                 assert_eq!(order.old, Value::from(row.order.clone()));
                 row.order = order.new.as_str().unwrap_or_default().to_owned();
@@ -325,10 +327,14 @@ fn history(seed: u64) -> Server {
     let mut server = Server::new();
     for (field, kind) in COLS.into_iter().chain(["tags"]).zip(["number", "text", "number", "multiselect"]) {
         let entries = vec![("name".to_owned(), field.into()), ("type".to_owned(), kind.into())];
-        server.write(&[Put::NewField { field: field.into(), entries, options: serde_json::Map::new() }], &"robot".into());
+        server
+            .write(&[Put::NewField { field: field.into(), entries, options: serde_json::Map::new() }], &"robot".into());
     }
-    let mut people: Vec<Person> =
-        ["alice", "bob", "carol"].iter().zip(1..).map(|(name, client)| Person::new(name, client * 7 + seed % 5)).collect();
+    let mut people: Vec<Person> = ["alice", "bob", "carol"]
+        .iter()
+        .zip(1..)
+        .map(|(name, client)| Person::new(name, client * 7 + seed % 5))
+        .collect();
     for _ in 0..chance.random_range(5..60) {
         let who = chance.random_range(0..people.len());
         match chance.random_range(0..10) {
@@ -367,7 +373,14 @@ fn kept(register: &Register) -> String {
     let mut rows: Vec<_> = register.table.rows.iter().collect();
     rows.sort_by(|a, b| a.0.cmp(b.0));
     let table = &register.table;
-    format!("{rows:#?} {:#?} {:#?} {:#?} {} {:#?}", table.order, table.fields, table.meta, table.live, register.marks_text())
+    format!(
+        "{rows:#?} {:#?} {:#?} {:#?} {} {:#?}",
+        table.order,
+        table.fields,
+        table.meta,
+        table.live,
+        register.marks_text()
+    )
 }
 
 fn assert_same(one: &str, other: &str, seed: u64) {

@@ -1,0 +1,86 @@
+//! How large a table may become by what is written over REST and Socket.IO.
+//!
+//! Edits through Yjs are not counted here: they are bounded by the size of the document.
+
+use serde_json::Value;
+
+use crate::table::content::Raw;
+use crate::table::refused::Refused;
+use crate::table::state::Table;
+
+/// Most records that are not deleted.
+pub(super) const ROWS_MAX: usize = 100_000;
+/// Most cells of records that are not deleted.
+pub(super) const CELLS_MAX: usize = 1_000_000;
+/// Most fields that are not deleted.
+pub(super) const FIELDS_MAX: usize = 500;
+/// Most bytes in the map of one record, keys included.
+pub(super) const ROW_BYTES_MAX: usize = 128 * 1024;
+
+/// Refuses `more` records beyond [`ROWS_MAX`].
+pub(super) fn check_rows(table: &Table, more: usize) -> Result<(), Refused> {
+    let is_over = table.live.saturating_add(more) > ROWS_MAX;
+    if is_over { Err(Refused::too_large(ROWS_MAX, "records in a table")) } else { Ok(()) }
+}
+
+/// Refuses `more` cells beyond [`CELLS_MAX`]. Cells that were cleared count on: who counted them exactly would have to read
+/// the whole table.
+pub(super) fn check_cells(table: &Table, more: usize) -> Result<(), Refused> {
+    let at_most = table.live.saturating_mul(table.fields.len());
+    if more == 0 || table.is_declared() && at_most.saturating_add(more) <= CELLS_MAX {
+        return Ok(());
+    }
+    let cells: usize = table.rows.values().filter(|row| row.deleted.is_none()).map(|row| row.fields.len()).sum();
+    let is_over = cells.saturating_add(more) > CELLS_MAX;
+    if is_over { Err(Refused::too_large(CELLS_MAX, "cells in a table")) } else { Ok(()) }
+}
+
+/// Refuses `more` fields beyond [`FIELDS_MAX`].
+pub(super) fn check_fields(table: &Table, more: usize) -> Result<(), Refused> {
+    let live = table.fields.values().filter(|field| !field.deleted).count();
+    let is_over = live.saturating_add(more) > FIELDS_MAX;
+    if is_over { Err(Refused::too_large(FIELDS_MAX, "fields in a table")) } else { Ok(()) }
+}
+
+/// Refuses a record whose map would have so many bytes. `path` says which one.
+pub(super) fn check_row_bytes(bytes: usize, path: impl FnOnce() -> String) -> Result<(), Refused> {
+    if bytes <= ROW_BYTES_MAX {
+        return Ok(());
+    }
+    let refused = Refused::too_large(ROW_BYTES_MAX, "bytes in a record");
+    Err(refused.with("path", path()))
+}
+
+/// Refuses what would make a record too large, or one that is larger still.
+pub(super) fn check_row_growth(
+    raw: &Raw,
+    writes: &[(String, Option<Value>)],
+    path: impl FnOnce() -> String,
+) -> Result<(), Refused> {
+    let bytes = row_bytes_after(raw, writes);
+    let is_shrinking = || bytes <= row_bytes_after(raw, &[]);
+    if bytes > ROW_BYTES_MAX && is_shrinking() { Ok(()) } else { check_row_bytes(bytes, path) }
+}
+
+/// Bytes of a record's map after these keys are set or taken away.
+fn row_bytes_after(raw: &Raw, writes: &[(String, Option<Value>)]) -> usize {
+    let is_written = |key: &str| writes.iter().any(|(written, _)| written == key);
+    let kept = raw.iter().filter(|(key, _)| !is_written(key)).map(|(key, value)| entry_bytes(key, value));
+    let set = writes.iter().filter_map(|(key, value)| Some(entry_bytes(key, value.as_ref()?)));
+    kept.chain(set).sum()
+}
+
+/// Bytes of one entry of a record's map, about as stored.
+pub(super) fn entry_bytes(key: &str, value: &Value) -> usize {
+    key.len() + weight(value)
+}
+
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 1,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len() + 1,
+        Value::Array(items) => items.iter().map(weight).sum::<usize>() + 1,
+        Value::Object(entries) => entries.iter().map(|(key, value)| entry_bytes(key, value)).sum::<usize>() + 1,
+    }
+}

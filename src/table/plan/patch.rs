@@ -1,0 +1,175 @@
+//! Changes to records that are there: all of them, or none.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Plan;
+use super::Put;
+use super::Report;
+use super::Sight;
+use super::cells::Asked;
+use super::cells::Place;
+use super::cells::Wish;
+use super::cells::check_unique;
+use super::cells::wishes;
+use super::conflict;
+use super::conflict::Expectation;
+use super::limits;
+use super::place::Spot;
+use super::place::blocks;
+use super::records::find;
+use super::records::in_line;
+use super::records::order_put;
+use crate::table::column::Columns;
+use crate::table::command::Merged;
+use crate::table::command::OnConflict;
+use crate::table::command::RecordPatch;
+use crate::table::refused::Refused;
+use crate::table::state::Table;
+
+/// How a patch is to be taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) on_conflict: OnConflict,
+    pub(super) is_batch: bool,
+}
+
+/// A patch that may be made.
+struct Change<'a> {
+    id: &'a Arc<str>,
+    wishes: Vec<Wish<'a>>,
+    merged: Option<Merged>,
+}
+
+impl Manner {
+    fn place(self, index: usize) -> Place {
+        if self.is_batch { Place::Nth(index) } else { Place::Whole }
+    }
+}
+
+/// Changes to records: cells, and places.
+pub(super) fn patch(
+    sight: &Sight<'_>,
+    records: &[RecordPatch],
+    manner: Manner,
+    chance: &mut dyn FnMut() -> u32,
+) -> Result<Plan, Refused> {
+    check_distinct(records, manner)?;
+    let changes = changes(sight, records, manner)?;
+    check_unique(sight, &asked(&changes, manner))?;
+    limits::check_cells(sight.table, changes.iter().map(|change| first_cells(sight.table, change)).sum())?;
+    let mut puts = Vec::new();
+    for (index, change) in changes.iter().enumerate() {
+        cell_puts(sight, change, manner.place(index), &mut puts)?;
+    }
+    puts.extend(moves(sight.table, records, &changes, manner, chance)?);
+    let report = changes.into_iter().map(|change| (change.id.clone(), change.merged)).collect();
+    Ok(Plan { puts, report: Report::Records(report) })
+}
+
+fn asked<'a, 'w>(changes: &'w [Change<'a>], manner: Manner) -> Vec<Asked<'a, 'w>> {
+    let one = |(index, change): (usize, &'w Change<'a>)| Asked {
+        id: Some(change.id),
+        wishes: &change.wishes,
+        place: manner.place(index),
+    };
+    changes.iter().enumerate().map(one).collect()
+}
+
+/// The same record twice would make the second patch one of a state that nobody has seen.
+fn check_distinct(records: &[RecordPatch], manner: Manner) -> Result<(), Refused> {
+    let mut seen = HashSet::with_capacity(records.len());
+    let twice = records.iter().position(|patch| !seen.insert(patch.id.as_str()));
+    twice.map_or(Ok(()), |index| {
+        Err(Refused::wrong(manner.place(index).path("id"), "two patches of this request name the same record"))
+    })
+}
+
+/// The patches with their cells, when no version stands in the way of any.
+fn changes<'a>(sight: &Sight<'a>, records: &'a [RecordPatch], manner: Manner) -> Result<Vec<Change<'a>>, Refused> {
+    let columns = Columns::of(sight.table);
+    let wishes_of = |(index, patch): (usize, &'a RecordPatch)| {
+        // That one record is not there says more than what is wrong with its cells.
+        let standing = if manner.is_batch { Ok(()) } else { find(sight.table, &patch.id).map(drop) };
+        standing.and_then(|()| wishes(&columns, &patch.cells, manner.place(index)))
+    };
+    let wished: Vec<_> = records.iter().enumerate().map(wishes_of).collect::<Result<_, _>>()?;
+    let verdicts: Vec<_> =
+        records.iter().zip(&wished).map(|(patch, wishes)| verdict(sight, patch, wishes, manner.on_conflict)).collect();
+    if verdicts.iter().any(Result::is_err) {
+        return Err(refusal(sight, records, verdicts, manner));
+    }
+    let passed = verdicts.into_iter().flatten().zip(wished);
+    Ok(passed.map(|((id, merged), wishes)| Change { id, wishes, merged }).collect())
+}
+
+type Verdict<'a> = Result<(&'a Arc<str>, Option<Merged>), Refused>;
+
+fn verdict<'a>(sight: &Sight<'a>, patch: &RecordPatch, wishes: &[Wish<'_>], on_conflict: OnConflict) -> Verdict<'a> {
+    let (id, row) = find(sight.table, &patch.id)?;
+    if row.deleted.is_some() {
+        return Err(conflict::deleted(sight, id, row));
+    }
+    let expectation = Expectation::of(patch.expected_version, on_conflict);
+    Ok((id, conflict::judge(sight, id, row, expectation, wishes)?))
+}
+
+fn refusal(sight: &Sight<'_>, records: &[RecordPatch], verdicts: Vec<Verdict<'_>>, manner: Manner) -> Refused {
+    let version = |id: &str| sight.table.rows.get(id).map_or(0, |row| row.version);
+    if manner.is_batch {
+        let named = records.iter().zip(verdicts);
+        let all =
+            named.map(|(patch, verdict)| (patch.id.as_str(), version(&patch.id), verdict.map(|(_, merged)| merged)));
+        return conflict::of_batch(sight, all.collect());
+    }
+    verdicts.into_iter().find_map(Result::err).expect("the caller has seen one")
+}
+
+/// How many cells the record never had before.
+fn first_cells(table: &Table, change: &Change<'_>) -> usize {
+    let Some(row) = table.rows.get(change.id) else { return 0 };
+    let is_first = |wish: &&Wish<'_>| {
+        !wish.value.is_null() && row.fields.binary_search_by(|mark| (*mark.field).cmp(wish.column.id())).is_err()
+    };
+    change.wishes.iter().filter(is_first).count()
+}
+
+/// The keys of the cells that are not yet as they shall be.
+fn cell_puts(sight: &Sight<'_>, change: &Change<'_>, place: Place, puts: &mut Vec<Put>) -> Result<(), Refused> {
+    let raw = (sight.raw)(change.id);
+    let mut all = Vec::new();
+    for wish in &change.wishes {
+        let writes = wish.column.writes(&wish.value, &raw);
+        all.extend(writes.map_err(|wrong| Refused::of_cell(wrong.under(&place.cell(wish.key)), &wish.value))?);
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    limits::check_row_growth(&raw, &all, || place.path("cells"))?;
+    puts.extend(all.into_iter().map(|(key, value)| Put::Cell { row: change.id.clone(), key, value }));
+    Ok(())
+}
+
+/// The order keys of records that move, and of others that had to make room, by record.
+fn moves(
+    table: &Table,
+    records: &[RecordPatch],
+    changes: &[Change<'_>],
+    manner: Manner,
+    chance: &mut dyn FnMut() -> u32,
+) -> Result<Vec<Put>, Refused> {
+    let moving = || records.iter().enumerate().filter_map(|(index, patch)| Some((index, patch.after.as_ref()?)));
+    let blocks = blocks(moving().map(|(index, after)| (changes[index].id.clone(), Spot::after(after))));
+    let mut first_of_block = moving().map(|(index, _)| index);
+    let keys = in_line(table, |mut line| {
+        for block in &blocks {
+            let index = first_of_block.next().unwrap_or_default();
+            line.place(block, chance).map_err(|why| why.refused(manner.place(index).path("after")))?;
+            first_of_block.by_ref().take(block.ids.len() - 1).for_each(drop);
+        }
+        Ok(line.into_keys())
+    })?;
+    let mut keys: Vec<_> = keys.into_iter().collect();
+    keys.sort();
+    Ok(keys.into_iter().map(|(row, key)| order_put(row, &key)).collect())
+}
