@@ -84,8 +84,7 @@ impl Lineage {
     /// template for example, is not foreign, wherever it was before.
     #[must_use]
     pub fn is_stale(&self, copy: &StateVector, clocks: &StateVector) -> bool {
-        !self.former.is_empty()
-            && copy.iter().any(|(client, clock)| clock > 0 && self.is_foreign(client, clocks))
+        !self.former.is_empty() && copy.iter().any(|(client, clock)| clock > 0 && self.is_foreign(client, clocks))
     }
 
     /// Whether an update is made in a former life, builds on it, or deletes something of it.

@@ -261,12 +261,7 @@ fn write_at(
     Ok(key)
 }
 
-fn read_at(
-    tree: &::sled::Tree,
-    doc: &DocName,
-    epoch: u64,
-    key: StoredSnapshotKey,
-) -> Result<Snapshot, SnapshotError> {
+fn read_at(tree: &::sled::Tree, doc: &DocName, epoch: u64, key: StoredSnapshotKey) -> Result<Snapshot, SnapshotError> {
     let mut bytes = BytesMut::new();
     let mut state_bytes = 0;
     for number in 0..key.parts {

@@ -1,5 +1,6 @@
 //! What the server asked of the store, and how far that has come.
 
+use bytes::Bytes;
 use syncline::document::compact;
 use syncline::document::core::Compacted;
 use syncline::document::core::Input;
@@ -29,7 +30,9 @@ pub(crate) enum Work {
         epoch: Epoch,
         records: Vec<Record>,
     },
-    Delete,
+    Delete {
+        memo: Bytes,
+    },
     Revive,
     /// Loads first; what it loaded is built and stored in a second step.
     Compact {
@@ -72,8 +75,8 @@ impl Server {
                 let result = if kept { self.disk.append(doc, *epoch, records) } else { Err(unavailable()) };
                 Input::Appended { batch: *batch, result: if fails { Err(unavailable()) } else { result } }
             }
-            Work::Delete if fails => Input::Erased(Err(unavailable())),
-            Work::Delete => Input::Erased(Ok(self.disk.delete(doc))),
+            Work::Delete { .. } if fails => Input::Erased(Err(unavailable())),
+            Work::Delete { memo } => Input::Erased(Ok(self.disk.delete(doc, memo.clone()))),
             Work::Revive if fails => Input::Revived(Err(unavailable())),
             Work::Revive => Input::Revived(Ok(self.disk.revive(doc))),
             Work::Compact { .. } if fails => Input::Compacted(Err(unavailable())),
@@ -120,8 +123,8 @@ impl Server {
                 Work::Compact { epoch, loaded: Some(loaded) } if chance.one_in(2) => {
                     let _ = self.compact(call.doc, *epoch, loaded)?;
                 }
-                Work::Delete if chance.one_in(2) => {
-                    self.disk.delete(call.doc);
+                Work::Delete { memo } if chance.one_in(2) => {
+                    self.disk.delete(call.doc, memo.clone());
                     self.promised[call.doc] = Cover::default();
                 }
                 Work::Revive if chance.one_in(2) => drop(self.disk.revive(call.doc)),

@@ -115,6 +115,11 @@ fn two_actors_for_one_document_are_caught() {
 }
 
 #[test]
+fn a_copy_of_a_deleted_document_that_is_not_known_is_caught() {
+    assert!(caught_after(Fault::MemoLost).is_some());
+}
+
+#[test]
 fn counting_later_changes_as_saved_is_caught() {
     assert!(caught_after(Fault::ClearDirtyAfterAwait).is_some());
 }
