@@ -90,7 +90,7 @@ fn every_history_keeps_the_laws() {
 }
 
 /// Each deliberate mistake is noticed within so many histories.
-const FAULT_SEEDS: u64 = 200;
+const FAULT_SEEDS: u64 = 500;
 
 /// Seeds until a mistake of the shell is noticed.
 fn caught_after(fault: Fault) -> Option<u64> {
