@@ -96,3 +96,35 @@ fn epoch_of(doc: &DocName, key: &[u8]) -> Option<u64> {
     let number = key.strip_prefix(prefix(doc).as_slice())?.first_chunk::<8>()?;
     Some(u64::from_be_bytes(*number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sled::Keep;
+
+    #[test]
+    fn a_damaged_memo_costs_itself_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(dir.path().join("sled"), 1 << 20).unwrap();
+        let (doc, other) = (DocName::parse("doc").unwrap(), DocName::parse("doc/1").unwrap());
+        let (long, short) = (Bytes::from(vec![7; 100_000]), Bytes::from_static(b"short"));
+        // One whose deletion failed, written again, shorter.
+        snapshots.write_memo(&doc, 0, &long).unwrap();
+        snapshots.write_memo(&doc, 0, &short).unwrap();
+        snapshots.write_memo(&doc, 3, &long).unwrap();
+        snapshots.write_memo(&other, 0, &long).unwrap();
+        let memo = |epoch| snapshots.memo(&doc, epoch).unwrap();
+        assert_eq!((memo(0), memo(1), memo(3)), (None, Some(short.clone()), Some(short.clone())));
+        assert_eq!(memo(4), Some(long.clone()));
+
+        snapshots.rebuild(|_| Keep::Nothing).unwrap();
+        assert_eq!(memo(4), Some(long.clone()), "a rebuild keeps it, though the document is deleted");
+        for part in [5, 0] {
+            snapshots.with(|open| guard(|| open.memos.insert(part_key(&doc, 3, part), b"damaged"))).unwrap();
+            assert_eq!(memo(4), Some(short.clone()), "part {part}");
+        }
+        snapshots.drop_memos(&doc, |epoch| epoch < 3).unwrap();
+        assert_eq!(memo(4), None);
+        assert_eq!(snapshots.memo(&other, 1).unwrap(), Some(long));
+    }
+}
