@@ -14,6 +14,7 @@ use syncline::store::Record;
 use syncline::store::StoreError;
 
 use crate::chance::Chance;
+use crate::fault::Fault;
 use crate::server::Go;
 use crate::server::Server;
 use crate::server::broken;
@@ -76,7 +77,10 @@ impl Server {
                 Input::Appended { batch: *batch, result: if fails { Err(unavailable()) } else { result } }
             }
             Work::Delete { .. } if fails => Input::Erased(Err(unavailable())),
-            Work::Delete { memo } => Input::Erased(Ok(self.disk.delete(doc, memo.clone()))),
+            Work::Delete { memo } => {
+                let memo = if self.fault == Fault::MemoLost { Bytes::new() } else { memo.clone() };
+                Input::Erased(Ok(self.disk.delete(doc, memo)))
+            }
             Work::Revive if fails => Input::Revived(Err(unavailable())),
             Work::Revive => Input::Revived(Ok(self.disk.revive(doc))),
             Work::Compact { .. } if fails => Input::Compacted(Err(unavailable())),
@@ -96,6 +100,9 @@ impl Server {
             self.promised[doc] = Cover::default();
         }
         self.calls[index].answer = Some(answer);
+        if self.disk.is_haunted(doc) {
+            return broken(format!("doc{doc}: something that was deleted is there again"));
+        }
         self.check_promises()
     }
 

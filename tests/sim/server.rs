@@ -322,10 +322,7 @@ impl Server {
         match effect {
             Effect::Load => self.call(id, actor.doc, Work::Load),
             Effect::Run(job) => self.call(id, actor.doc, Work::Job(Some(job))),
-            Effect::Delete { memo } => {
-                let memo = if self.fault == Fault::MemoLost { Bytes::new() } else { memo };
-                self.call(id, actor.doc, Work::Delete { memo });
-            }
+            Effect::Delete { memo } => self.call(id, actor.doc, Work::Delete { memo }),
             Effect::Revive => self.call(id, actor.doc, Work::Revive),
             Effect::Compact { epoch } => self.call(id, actor.doc, Work::Compact { epoch, loaded: None }),
             Effect::Append { batch, epoch, records } => {
@@ -496,9 +493,6 @@ impl Server {
         for (doc, promised) in self.promised.iter().enumerate() {
             if !self.disk.is_deleted(doc) && !self.disk.has(doc, promised) {
                 return broken(format!("doc{doc}: something that was called saved is gone"));
-            }
-            if self.disk.is_haunted(doc) {
-                return broken(format!("doc{doc}: something that was deleted is there again"));
             }
         }
         Ok(())
