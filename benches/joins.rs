@@ -98,5 +98,6 @@ fn stored(large: &Large) -> Loaded {
         records: large.changes[..LOGGED].iter().enumerate().map(record).collect(),
         last: Seq(1 + LOGGED as u64),
         epoch: Epoch(0),
+        memo: Bytes::new(),
     }
 }

@@ -131,7 +131,7 @@ fn authenticate(_: usize) -> Operation {
 fn session(message: &DocumentMessage) -> Operation {
     let (frame, now) = (y_websocket::encode_client(message), Moment(1_000));
     let patience = Duration::from_secs(30);
-    let settings = SessionSettings { keep_alive: patience, grace: patience, hold: patience };
+    let settings = SessionSettings { keep_alive: patience, grace: patience, hold: patience, hold_ended: patience };
     let grant = Grant { access: Access::Write, expires_at: Some(Moment(u64::MAX / 2)) };
     let mut outputs = Vec::with_capacity(4);
     let mut session = Session::y_websocket(now, settings, Ok(grant), &mut outputs);

@@ -90,7 +90,7 @@ fn input(choices: &mut Unstructured<'_>, last_sent: Moment) -> Result<Input> {
 
 fn settings(choices: &mut Unstructured<'_>) -> Result<SessionSettings> {
     let mut wait = || choices.arbitrary::<u16>().map(|ms| Duration::from_millis(ms.into()));
-    Ok(SessionSettings { keep_alive: wait()?, grace: wait()?, hold: wait()? })
+    Ok(SessionSettings { keep_alive: wait()?, grace: wait()?, hold: wait()?, hold_ended: wait()? })
 }
 
 fn grant(choices: &mut Unstructured<'_>) -> Result<Grant> {

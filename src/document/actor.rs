@@ -277,7 +277,9 @@ impl Actor {
         match effect {
             Effect::Run(job) => self.asking_store = Some(Box::pin(work::run(job, self.around.jobs.clone()))),
             Effect::Load => self.ask_store(|store, doc| Box::pin(store.load(doc).map(Input::Loaded))),
-            Effect::Delete => self.ask_store(|store, doc| Box::pin(store.delete(doc).map(Input::Erased))),
+            Effect::Delete { memo } => {
+                self.ask_store(|store, doc| Box::pin(store.delete(doc, memo).map(Input::Erased)));
+            }
             Effect::Revive => self.ask_store(|store, doc| Box::pin(store.revive(doc).map(Input::Revived))),
             Effect::Append { batch, epoch, records } => {
                 let metrics = self.around.metrics.clone();
@@ -432,6 +434,7 @@ impl Actor {
             }
             Event::Lagging => metrics.lagging.increment(1),
             Event::CaughtUp => metrics.lag_resyncs.increment(1),
+            Event::MemoUnreadable => tracing::error!(event = "document_memo_unreadable", channel_id = %self.name),
             Event::StatelessRefused => metrics.refused(ErrorCode::Forbidden),
             Event::AppendFailed => tracing::warn!(event = "append_failed", channel_id = %self.name),
         }

@@ -11,6 +11,7 @@ pub mod inbox;
 pub mod inflight;
 pub mod job;
 pub mod json;
+pub mod lineage;
 pub mod mail;
 pub mod memory;
 pub mod port;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::name::DocName;
@@ -200,8 +201,8 @@ impl<S: Store> Store for Faulty<S> {
         self.call(Op::Compact, |store| store.compact(doc, epoch, snapshot))
     }
 
-    fn delete(&self, doc: &DocName) -> Pending<bool> {
-        self.call(Op::Delete, |store| store.delete(doc))
+    fn delete(&self, doc: &DocName, memo: Bytes) -> Pending<bool> {
+        self.call(Op::Delete, |store| store.delete(doc, memo))
     }
 
     fn revive(&self, doc: &DocName) -> Pending<Epoch> {

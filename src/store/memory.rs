@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use bytes::Bytes;
+
 use crate::name::DocName;
 use crate::store::DocInfo;
 use crate::store::Epoch;
@@ -17,6 +19,7 @@ use crate::store::Seq;
 use crate::store::Snapshot;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::admit_memo;
 use crate::store::ready;
 
 /// Documents in memory. Clones share them.
@@ -127,10 +130,11 @@ impl Store for MemoryStore {
         })
     }
 
-    fn delete(&self, doc: &DocName) -> Pending<bool> {
+    fn delete(&self, doc: &DocName, memo: Bytes) -> Pending<bool> {
         self.with(|shelf| {
+            admit_memo(&memo)?;
             let Some(doc) = shelf.docs.get_mut(doc).filter(|doc| doc.exists()) else { return Ok(false) };
-            let kept = Loaded { epoch: doc.kept.epoch, ..Loaded::default() };
+            let kept = Loaded { epoch: doc.kept.epoch, memo, ..Loaded::default() };
             *doc = Doc { kept, deleted: true, updated_at_ms: doc.updated_at_ms };
             Ok(true)
         })

@@ -37,6 +37,9 @@ pub struct Seq(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Epoch(pub u64);
 
+/// Largest memo of a deletion. A larger one is refused as [`StoreError::Conflict`].
+pub const MEMO_BYTES_MAX: usize = 1 << 20;
+
 /// One update in a document's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -72,6 +75,8 @@ pub struct Loaded {
     pub last: Seq,
     /// The life of the document that this is.
     pub epoch: Epoch,
+    /// What [`Store::delete`] was given when the former life ended; empty in a first life.
+    pub memo: Bytes,
 }
 
 /// One line of a listing.
@@ -137,8 +142,12 @@ pub trait Store: Send + Sync + 'static {
     /// that of the former snapshot, and at most the last record.
     fn compact(&self, doc: &DocName, epoch: Epoch, snapshot: Snapshot) -> Pending<()>;
 
-    /// Deletes a document and leaves a tombstone. `false` when there was nothing to delete.
-    fn delete(&self, doc: &DocName) -> Pending<bool>;
+    /// Deletes a document and leaves a tombstone. `false` when there was nothing to delete; then nothing is changed.
+    ///
+    /// `memo` is what the domain remembers of this life and of those before it, at most [`MEMO_BYTES_MAX`]. It takes the
+    /// place of the former memo, is durable when the tombstone is, and comes back as [`Loaded::memo`] in all that the
+    /// name lives through afterwards.
+    fn delete(&self, doc: &DocName, memo: Bytes) -> Pending<bool>;
 
     /// Lifts a tombstone, so that the name can be used again, in the next epoch. Without a tombstone it only answers
     /// the epoch.
@@ -152,6 +161,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits until everything that was called before is done, then releases files and locks. Later calls fail.
     fn close(&self) -> Pending<()>;
+}
+
+/// Whether a memo may be kept.
+fn admit_memo(memo: &Bytes) -> Result<(), StoreError> {
+    if memo.len() <= MEMO_BYTES_MAX {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(format!("a memo of {} bytes is too large", memo.len())))
 }
 
 /// A future that was answered before it was made.

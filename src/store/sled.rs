@@ -1,6 +1,6 @@
 //! Snapshots in sled. The only file that knows sled.
 //!
-//! One database, one tree. A snapshot is written in parts of at most 16 KiB under
+//! One database, two trees: snapshots, and the memos of deletions (`sled/memos.rs`). A snapshot is written in parts of at most 16 KiB under
 //! `name │ 0 │ generation u64 BE │ part u32 BE`; names hold no control characters, so the 0 ends them. The log's note
 //! about a document says which generation is in force: what is written here counts only once that note is durable.
 //! Each part is sealed and says whose it is, and the whole has a checksum in the note.
@@ -8,6 +8,8 @@
 //! sled 0.34's `flush` starts the write-out and does not wait for the device, so its files are synced here as well.
 //! It can panic on damaged files: that is caught and is an error like another. An open error is never answered by
 //! deleting anything. The file never shrinks: [`Snapshots::rebuild`] copies what is in force into a new database.
+
+mod memos;
 
 use std::fs;
 use std::fs::File;
@@ -36,6 +38,7 @@ use crate::store::segments::files::sync_dir;
 /// own, which it rewrites whole with every change and never syncs. Parts of this size keep pages inside segments.
 const PART_BYTES: usize = 16 << 10;
 const TREE: &str = "snapshots";
+const MEMO_TREE: &str = "memos";
 /// Room that sled is given beyond the values themselves.
 const ROOM_BYTES_MIN: u64 = 4 << 20;
 /// We hold the data directory, so sled's own lock can only be one that was just given up: by threads of the former
@@ -57,6 +60,7 @@ pub(crate) enum SnapshotError {
 struct Open {
     db: ::sled::Db,
     tree: ::sled::Tree,
+    memos: ::sled::Tree,
 }
 
 /// The database of snapshots.
@@ -83,29 +87,7 @@ impl Snapshots {
         generation: u64,
         snapshot: &Snapshot,
     ) -> Result<StoredSnapshotKey, SnapshotError> {
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&snapshot.state);
-        crc.update(&snapshot.sidecar);
-        let bytes = snapshot.state.len() + snapshot.sidecar.len();
-        let parts = u32::try_from(bytes.div_ceil(PART_BYTES).max(1)).map_err(|error| engine(&error))?;
-        let key = StoredSnapshotKey {
-            generation,
-            through: snapshot.through.0,
-            parts,
-            bytes: bytes as u64,
-            crc: crc.finalize(),
-        };
-        let state_bytes = snapshot.state.len() as u64;
-        self.with(|open| {
-            for part in 0..parts {
-                let bytes = piece(snapshot, part as usize * PART_BYTES);
-                let stored = StoredPart { name: doc.as_str(), epoch, key, part, state_bytes, bytes: &bytes };
-                let sealed = record::seal(&stored).map_err(|error| engine(&error))?;
-                guard(|| open.tree.insert(part_key(doc, generation, part), sealed))?;
-            }
-            Ok(())
-        })?;
-        Ok(key)
+        self.with(|open| write_at(&open.tree, doc, epoch, generation, snapshot))
     }
 
     /// Fails where there is no room for so many bytes of snapshots. sled can wait for ever once a write of its own found
@@ -126,7 +108,7 @@ impl Snapshots {
 
     /// Reads a snapshot and checks all of it.
     pub(crate) fn read(&self, doc: &DocName, epoch: u64, key: StoredSnapshotKey) -> Result<Snapshot, SnapshotError> {
-        self.with(|open| read_at(open, doc, epoch, key))
+        self.with(|open| read_at(&open.tree, doc, epoch, key))
     }
 
     /// Keys of all generations that have parts here, by what the parts say, newest first.
@@ -195,7 +177,7 @@ impl Snapshots {
         let (new, old) = (sibling(&self.dir, "new"), sibling(&self.dir, "old"));
         remove_dir(&new).and_then(|()| remove_dir(&old)).map_err(|error| engine(&error))?;
         let copy = open_at(&new, self.cache_bytes)?;
-        self.with(|open| copy_kept(open, &copy, keep))?;
+        self.with(|open| copy_kept(open, &copy, keep).and_then(|()| memos::copy(open, &copy)))?;
         guard(|| copy.db.flush())?;
         guard(move || {
             drop(copy);
@@ -247,19 +229,43 @@ fn try_open(dir: &Path, cache_bytes: u64) -> ::sled::Result<Open> {
     // Flushed by hand, after each batch.
     let config = ::sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
     let db = config.open()?;
-    let tree = db.open_tree(TREE)?;
-    Ok(Open { db, tree })
+    let (tree, memos) = (db.open_tree(TREE)?, db.open_tree(MEMO_TREE)?);
+    Ok(Open { db, tree, memos })
 }
 
 fn is_lock(error: &SnapshotError) -> bool {
     matches!(error, SnapshotError::Engine(why) if why.contains("could not acquire lock"))
 }
 
-fn read_at(open: &Open, doc: &DocName, epoch: u64, key: StoredSnapshotKey) -> Result<Snapshot, SnapshotError> {
+fn write_at(
+    tree: &::sled::Tree,
+    doc: &DocName,
+    epoch: u64,
+    generation: u64,
+    snapshot: &Snapshot,
+) -> Result<StoredSnapshotKey, SnapshotError> {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&snapshot.state);
+    crc.update(&snapshot.sidecar);
+    let bytes = snapshot.state.len() + snapshot.sidecar.len();
+    let parts = u32::try_from(bytes.div_ceil(PART_BYTES).max(1)).map_err(|error| engine(&error))?;
+    let through = snapshot.through.0;
+    let key = StoredSnapshotKey { generation, through, parts, bytes: bytes as u64, crc: crc.finalize() };
+    let state_bytes = snapshot.state.len() as u64;
+    for part in 0..parts {
+        let bytes = piece(snapshot, part as usize * PART_BYTES);
+        let stored = StoredPart { name: doc.as_str(), epoch, key, part, state_bytes, bytes: &bytes };
+        let sealed = record::seal(&stored).map_err(|error| engine(&error))?;
+        guard(|| tree.insert(part_key(doc, generation, part), sealed))?;
+    }
+    Ok(key)
+}
+
+fn read_at(tree: &::sled::Tree, doc: &DocName, epoch: u64, key: StoredSnapshotKey) -> Result<Snapshot, SnapshotError> {
     let mut bytes = BytesMut::new();
     let mut state_bytes = 0;
     for number in 0..key.parts {
-        let value = guard(|| open.tree.get(part_key(doc, key.generation, number)))?;
+        let value = guard(|| tree.get(part_key(doc, key.generation, number)))?;
         let value = value.ok_or_else(|| SnapshotError::Bad(format!("part {number} of its snapshot is gone")))?;
         let part: StoredPart<'_> = record::unseal(&value)
             .map_err(|error| SnapshotError::Bad(format!("part {number} of its snapshot cannot be read: {error}")))?;
@@ -317,7 +323,7 @@ fn only_if_whole(from: &Open, name: &[u8], keep: Keep) -> Result<Keep, SnapshotE
     let part = guard(|| from.tree.get(first))?;
     let part = part.as_ref().and_then(|value| record::unseal::<StoredPart<'_>>(value).ok());
     let doc = std::str::from_utf8(name).ok().and_then(|name| DocName::parse(name).ok());
-    let whole = part.zip(doc).is_some_and(|(part, doc)| read_at(from, &doc, part.epoch, part.key).is_ok());
+    let whole = part.zip(doc).is_some_and(|(part, doc)| read_at(&from.tree, &doc, part.epoch, part.key).is_ok());
     Ok(if whole { keep } else { Keep::Everything })
 }
 

@@ -47,7 +47,7 @@ const ROUNDS_MAX: usize = 1000;
 pub(crate) enum Call {
     Load,
     Job(Job),
-    Delete,
+    Delete { memo: Bytes },
     Revive,
     Append { batch: u64, epoch: Epoch, records: Vec<Record> },
     Compact { epoch: Epoch, loaded: Loaded },
@@ -258,11 +258,11 @@ impl Shell {
                 Input::Loaded(failed_or(failed(Ok(())), loaded))
             }
             Call::Job(job) => Input::Done(job.run()),
-            Call::Delete => {
+            Call::Delete { memo } => {
                 let result = failed(Ok(()));
                 if result.is_ok() {
                     self.deleted = true;
-                    self.stored = Loaded { epoch: self.stored.epoch, ..Loaded::default() };
+                    self.stored = Loaded { epoch: self.stored.epoch, memo, ..Loaded::default() };
                 }
                 Input::Erased(result.map(|()| true))
             }
@@ -325,7 +325,7 @@ impl Shell {
         match effect {
             Effect::Load => self.call(Call::Load),
             Effect::Run(job) => self.call(Call::Job(job)),
-            Effect::Delete => self.call(Call::Delete),
+            Effect::Delete { memo } => self.call(Call::Delete { memo }),
             Effect::Revive => self.call(Call::Revive),
             Effect::Append { batch, epoch, records } => self.call(Call::Append { batch, epoch, records }),
             Effect::Compact { epoch } => {
@@ -387,7 +387,7 @@ impl Shell {
 
     fn call(&mut self, call: Call) {
         let slot = |call: &Call| match call {
-            Call::Load | Call::Job(_) | Call::Delete | Call::Revive => 0,
+            Call::Load | Call::Job(_) | Call::Delete { .. } | Call::Revive => 0,
             Call::Append { .. } => 1,
             Call::Compact { .. } => 2,
         };
@@ -421,6 +421,7 @@ impl Shell {
             Event::Poisoned => self.counts.poisoned += 1,
             Event::WaitingDropped | Event::Lagging | Event::CaughtUp | Event::AppendFailed => {}
             Event::StatelessRefused => {}
+            Event::MemoUnreadable => panic!("a memo of our own cannot be read"),
         }
     }
 

@@ -13,6 +13,7 @@ mod docs_match;
 mod drain;
 mod errors;
 mod limits;
+mod lineage;
 mod memory;
 mod poison;
 mod revoke;

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
+use bytes::Bytes;
 use syncline::name::DocName;
 use syncline::store::Epoch;
 use syncline::store::Loaded;
@@ -56,7 +57,7 @@ pub(crate) async fn filled(end: End) -> (TempDir, Kept) {
         }
     }
     store.append(&doc("gone"), FIRST, vec![record("x")]).await.unwrap();
-    store.delete(&doc("gone")).await.unwrap();
+    store.delete(&doc("gone"), Bytes::new()).await.unwrap();
     for n in 0..DOCS {
         store.append(&doc(&format!("doc {n}")), FIRST, vec![record(noise(40, n))]).await.unwrap();
     }

@@ -1,5 +1,6 @@
 //! What the server asked of the store, and how far that has come.
 
+use bytes::Bytes;
 use syncline::document::compact;
 use syncline::document::core::Compacted;
 use syncline::document::core::Input;
@@ -13,6 +14,7 @@ use syncline::store::Record;
 use syncline::store::StoreError;
 
 use crate::chance::Chance;
+use crate::fault::Fault;
 use crate::server::Go;
 use crate::server::Server;
 use crate::server::broken;
@@ -29,7 +31,9 @@ pub(crate) enum Work {
         epoch: Epoch,
         records: Vec<Record>,
     },
-    Delete,
+    Delete {
+        memo: Bytes,
+    },
     Revive,
     /// Loads first; what it loaded is built and stored in a second step.
     Compact {
@@ -72,8 +76,11 @@ impl Server {
                 let result = if kept { self.disk.append(doc, *epoch, records) } else { Err(unavailable()) };
                 Input::Appended { batch: *batch, result: if fails { Err(unavailable()) } else { result } }
             }
-            Work::Delete if fails => Input::Erased(Err(unavailable())),
-            Work::Delete => Input::Erased(Ok(self.disk.delete(doc))),
+            Work::Delete { .. } if fails => Input::Erased(Err(unavailable())),
+            Work::Delete { memo } => {
+                let memo = if self.fault == Fault::MemoLost { Bytes::new() } else { memo.clone() };
+                Input::Erased(Ok(self.disk.delete(doc, memo)))
+            }
             Work::Revive if fails => Input::Revived(Err(unavailable())),
             Work::Revive => Input::Revived(Ok(self.disk.revive(doc))),
             Work::Compact { .. } if fails => Input::Compacted(Err(unavailable())),
@@ -93,6 +100,9 @@ impl Server {
             self.promised[doc] = Cover::default();
         }
         self.calls[index].answer = Some(answer);
+        if self.disk.is_haunted(doc) {
+            return broken(format!("doc{doc}: something that was deleted is there again"));
+        }
         self.check_promises()
     }
 
@@ -120,8 +130,8 @@ impl Server {
                 Work::Compact { epoch, loaded: Some(loaded) } if chance.one_in(2) => {
                     let _ = self.compact(call.doc, *epoch, loaded)?;
                 }
-                Work::Delete if chance.one_in(2) => {
-                    self.disk.delete(call.doc);
+                Work::Delete { memo } if chance.one_in(2) => {
+                    self.disk.delete(call.doc, memo.clone());
                     self.promised[call.doc] = Cover::default();
                 }
                 Work::Revive if chance.one_in(2) => drop(self.disk.revive(call.doc)),

@@ -150,6 +150,7 @@ impl Server {
             keep_alive: Duration::from_secs(20),
             grace: Duration::from_secs(1),
             hold: Duration::from_secs(3),
+            hold_ended: Duration::from_secs(3),
         };
         let mut outputs = Vec::new();
         let session = Session::y_websocket(self.now.moment, settings, verdict, &mut outputs);

@@ -10,6 +10,8 @@ pub(crate) enum Fault {
     DropOnFullQueue,
     /// A newcomer gets a second actor while the first has something to save.
     TwoActors,
+    /// The store forgets what former lives left.
+    MemoLost,
     /// When an append completes, everything queued by then counts as saved.
     ClearDirtyAfterAwait,
     /// Who counts is told that a change is saved when it comes.

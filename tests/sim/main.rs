@@ -90,7 +90,7 @@ fn every_history_keeps_the_laws() {
 }
 
 /// Each deliberate mistake is noticed within so many histories.
-const FAULT_SEEDS: u64 = 200;
+const FAULT_SEEDS: u64 = 500;
 
 /// Seeds until a mistake of the shell is noticed.
 fn caught_after(fault: Fault) -> Option<u64> {
@@ -112,6 +112,11 @@ fn dropping_what_does_not_fit_is_caught() {
 #[test]
 fn two_actors_for_one_document_are_caught() {
     assert!(caught_after(Fault::TwoActors).is_some());
+}
+
+#[test]
+fn a_copy_of_a_deleted_document_that_is_not_known_is_caught() {
+    assert!(caught_after(Fault::MemoLost).is_some());
 }
 
 #[test]

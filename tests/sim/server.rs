@@ -323,7 +323,7 @@ impl Server {
             Effect::Publish { .. } => {} // Nobody listens here.
             Effect::Load => self.call(id, actor.doc, Work::Load),
             Effect::Run(job) => self.call(id, actor.doc, Work::Job(Some(job))),
-            Effect::Delete => self.call(id, actor.doc, Work::Delete),
+            Effect::Delete { memo } => self.call(id, actor.doc, Work::Delete { memo }),
             Effect::Revive => self.call(id, actor.doc, Work::Revive),
             Effect::Compact { epoch } => self.call(id, actor.doc, Work::Compact { epoch, loaded: None }),
             Effect::Append { batch, epoch, records } => {

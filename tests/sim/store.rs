@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use syncline::document::replica::Deleted;
 use syncline::document::replica::Replica;
 use syncline::store::Epoch;
@@ -51,6 +52,11 @@ impl Cover {
 
     pub(crate) fn contains(&self, other: &Self) -> bool {
         has_all(&self.structs, &other.structs) && has_all(&self.deletes, &other.deletes)
+    }
+
+    /// Whether any client of `other` is in it.
+    fn meets(&self, other: &Self) -> bool {
+        other.structs.keys().any(|client| self.mentions(*client))
     }
 
     /// Whether any struct of `update` is in it.
@@ -104,6 +110,11 @@ struct Kept {
     records: Vec<(Seq, Record)>,
     last: Seq,
     cover: Cover,
+    memo: Bytes,
+    /// What was on disk in lives that were deleted.
+    former: Cover,
+    /// Whether something of them is there again.
+    haunted: bool,
 }
 
 /// What is on disk.
@@ -123,13 +134,14 @@ impl Disk {
             return Err(StoreError::Deleted);
         }
         let (snapshot, records) = (kept.snapshot.clone(), kept.records.clone());
-        Ok(Loaded { snapshot, records, last: kept.last, epoch: kept.epoch })
+        Ok(Loaded { snapshot, records, last: kept.last, epoch: kept.epoch, memo: kept.memo.clone() })
     }
 
     pub(crate) fn append(&mut self, doc: usize, epoch: Epoch, records: &[Record]) -> Result<Seq, StoreError> {
         let kept = self.living(doc, epoch)?;
         for record in records {
             kept.last = Seq(kept.last.0 + 1);
+            kept.haunted |= kept.former.meets(&Cover::of(&record.update));
             kept.cover.add(&record.update);
             kept.records.push((kept.last, record.clone()));
         }
@@ -150,12 +162,13 @@ impl Disk {
         Ok(())
     }
 
-    pub(crate) fn delete(&mut self, doc: usize) -> bool {
+    pub(crate) fn delete(&mut self, doc: usize, memo: Bytes) -> bool {
         let kept = &mut self.docs[doc];
         let was_there = !kept.deleted && (kept.snapshot.is_some() || kept.last > Seq(0));
         if was_there {
-            let deletions = kept.deletions + 1;
-            *kept = Kept { epoch: kept.epoch, deleted: true, deletions, ..Kept::default() };
+            let (deletions, haunted, mut former) = (kept.deletions + 1, kept.haunted, std::mem::take(&mut kept.former));
+            former.merge(&kept.cover);
+            *kept = Kept { epoch: kept.epoch, deleted: true, deletions, memo, former, haunted, ..Kept::default() };
         }
         was_there
     }
@@ -190,6 +203,11 @@ impl Disk {
 
     pub(crate) fn is_deleted(&self, doc: usize) -> bool {
         self.docs[doc].deleted
+    }
+
+    /// Whether something of a former life is there again. Nobody restores a copy on purpose.
+    pub(crate) fn is_haunted(&self, doc: usize) -> bool {
+        self.docs[doc].haunted
     }
 
     /// How often it was deleted.

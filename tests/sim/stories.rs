@@ -13,6 +13,7 @@ use syncline::document::core::Input;
 use syncline::document::core::Lost;
 use syncline::document::core::ReaderId;
 use syncline::document::core::Ticket;
+use syncline::document::lineage::Lineage;
 use syncline::document::request::Answer;
 use syncline::document::request::Receipt;
 use syncline::document::request::Request;
@@ -358,7 +359,8 @@ fn a_deleted_document_is_closed_and_lives_again_only_when_created() {
     let (batch, _) = appends(&desk.take())[0];
     desk.put(Input::Appended { batch, result: Ok(Seq(1)) });
     desk.ask(1, Request::Delete);
-    assert!(desk.take().contains(&Effect::Delete) && desk.core.awaits_store());
+    let memo = Lineage::default().memo(Epoch(0), &[(7, 1)].into_iter().collect());
+    assert!(desk.take().contains(&Effect::Delete { memo: memo.clone() }) && desk.core.awaits_store());
     desk.put(Input::Erased(Ok(true)));
     let effects = desk.take();
     assert_eq!(answers(&effects), vec![(Ticket(1), Ok(Answer::Done))]);
@@ -369,7 +371,7 @@ fn a_deleted_document_is_closed_and_lives_again_only_when_created() {
     assert!(desk.take().contains(&Effect::Revive));
     desk.put(Input::Revived(Ok(Epoch(1))));
     assert!(desk.take().contains(&Effect::Load));
-    desk.put(Input::Loaded(Ok(Loaded { epoch: Epoch(1), ..Loaded::default() })));
+    desk.put(Input::Loaded(Ok(Loaded { epoch: Epoch(1), memo, ..Loaded::default() })));
     let effects = desk.take();
     let (batch, _) = appends(&effects)[0];
     assert!(matches!(

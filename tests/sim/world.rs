@@ -382,11 +382,16 @@ impl World {
             2 => (Request::State { have: StateVector::default() }, None),
             3 => (Request::Presence, None),
             4 => (Request::Flush, None),
-            5 | 6 => (Request::Create { template: template.clone(), member: None }, Some(template)),
+            5 | 6 => (Request::Create { template: template.clone(), member: None }, Some(template.clone())),
             _ => (Request::Delete, None),
         };
+        let is_replaced = matches!(request, Request::Delete) && self.chance.one_in(2);
         self.say(|| format!("doc{doc} is asked {kind}"));
         self.server.ask(doc, request, update);
+        if is_replaced {
+            // Who is away now comes back to another document of that name.
+            self.server.ask(doc, Request::Create { template: template.clone(), member: None }, Some(template));
+        }
         Ok(())
     }
 

@@ -284,6 +284,11 @@ impl Channel {
         Ok(opened.renew(now, grant, &self.terms).then_some(grant.access))
     }
 
+    /// Ends it for its document; its client is kept waiting until then.
+    pub fn refuse(&mut self, code: ErrorCode, until: Moment) {
+        self.phase = Phase::Refused { code, until };
+    }
+
     /// Ends it; gives the phase that this ended.
     pub fn close(&mut self) -> Phase {
         std::mem::replace(&mut self.phase, Phase::Closed)

@@ -45,6 +45,8 @@ pub struct SessionSettings {
     pub grace: Duration,
     /// How long a refused socket is held before it is closed, because old clients redial at once; zero closes at once.
     pub hold: Duration,
+    /// The same for one that was let in, and whose document ends it for a reason that stays.
+    pub hold_ended: Duration,
 }
 
 /// The times and bounds that a Hocuspocus connection keeps. What is not here is in [`crate::limits`].

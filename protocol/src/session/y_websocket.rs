@@ -71,9 +71,8 @@ fn open(channel: &mut Channel, settings: &SessionSettings, now: Moment, input: I
         // News of the rights come before the clock: a renewal may be what saves the channel, and a reason to stay away
         // must not be reported as one to come back.
         (Input::Renewed { channel: id, grant }, _) if id == channel.id() => renew(channel, now, grant, out),
-        (Input::Revoked { channel: id, code } | Input::Ended { channel: id, code }, _) if id == channel.id() => {
-            close(channel, code, out);
-        }
+        (Input::Revoked { channel: id, code }, _) if id == channel.id() => close(channel, code, out),
+        (Input::Ended { channel: id, code }, _) if id == channel.id() => end(channel, settings, now, code, out),
         (Input::Renewed { .. } | Input::Revoked { .. } | Input::Ended { .. } | Input::Verdict { .. }, _) => {}
         (_, Some(code)) => close(channel, code, out),
         (Input::Frame(frame), None) => hear(channel, frame, out),
@@ -110,6 +109,17 @@ fn hear(channel: &mut Channel, frame: Bytes, out: &mut Vec<Output>) {
             Message::Denied(_) | Message::Unknown(_) => {}
         }
     }
+}
+
+/// Before 3.1.0 a client dials again at once when a socket had opened, whatever the code, and brings the same again. It is told
+/// now, and not listened to any more.
+fn end(channel: &mut Channel, settings: &SessionSettings, now: Moment, code: ErrorCode, out: &mut Vec<Output>) {
+    if !code.is_permanent() || settings.hold_ended.is_zero() {
+        return close(channel, code, out);
+    }
+    out.push(Output::Detach { channel: channel.id() });
+    out.push(Output::Send(y_websocket::permission_denied(code.word())));
+    channel.refuse(code, now.after(settings.hold_ended));
 }
 
 fn close(channel: &mut Channel, code: ErrorCode, out: &mut Vec<Output>) {

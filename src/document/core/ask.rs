@@ -23,6 +23,7 @@ use super::Reader;
 use super::ReaderId;
 use super::Ticket;
 use super::Whom;
+use super::life::stale_history;
 use super::merge::EMPTY_UPDATE;
 use super::source::Source;
 
@@ -70,6 +71,9 @@ impl<P> Core<P> {
         if !live.exists {
             return answer(effects, ticket, Err(no_such_document()));
         }
+        if self.lineage.is_stale(&have, live.replica.clocks()) {
+            return answer(effects, ticket, Err(stale_history()));
+        }
         self.serve(now, Whom::Ticket(ticket), have, effects);
     }
 
@@ -111,8 +115,9 @@ impl<P> Core<P> {
     fn delete(&mut self, now: Now, ticket: Ticket, effects: &mut Vec<Effect>) {
         match std::mem::replace(&mut self.phase, gone(now)) {
             Phase::Live(live) if live.exists => {
+                let memo = self.lineage.memo(self.epoch, live.replica.clocks());
                 self.phase = Phase::Deleting { asked: ticket, live };
-                effects.push(Effect::Delete);
+                effects.push(Effect::Delete { memo });
             }
             other => {
                 self.phase = other;

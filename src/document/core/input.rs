@@ -151,7 +151,10 @@ pub enum Effect {
         epoch: Epoch,
     },
     /// Delete what is stored; answer with [`Input::Erased`].
-    Delete,
+    Delete {
+        /// What the lives to come need to know of those that were.
+        memo: Bytes,
+    },
     /// Lift the tombstone; answer with [`Input::Revived`].
     Revive,
     /// To every whole reader but these: a change.
@@ -273,6 +276,8 @@ pub enum Event {
     CaughtUp,
     /// An append failed.
     AppendFailed,
+    /// What former lives left cannot be read: copies of them are not known any more.
+    MemoUnreadable,
     /// Somebody who may not publish said something to the others.
     StatelessRefused,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
 
@@ -10,6 +11,8 @@ use crate::clock::Now;
 use crate::document::job::Built;
 use crate::document::job::Job;
 use crate::document::job::Task;
+use crate::document::lineage::Lineage;
+use crate::document::lineage::Unreadable;
 use crate::document::memory::guessed;
 use crate::document::replica::Poisoned;
 use crate::document::request::Refusal;
@@ -24,6 +27,7 @@ use super::Compacted;
 use super::Core;
 use super::Creation;
 use super::Effect;
+use super::Event;
 use super::Live;
 use super::PAUSE;
 use super::Phase;
@@ -51,6 +55,7 @@ impl<P> Core<P> {
         match result {
             Ok(loaded) => {
                 self.note_stored(&loaded);
+                self.remember(&loaded.memo, effects);
                 let heavy = self.size.bytes > self.settings.heavy_bytes;
                 // Whoever was here before a reload has more than what is stored.
                 let newcomers = self.readers.values().all(|reader| matches!(reader.sync, Sync::Greeted))
@@ -78,6 +83,14 @@ impl<P> Core<P> {
             self.epoch = loaded.epoch;
             self.saving.reborn(loaded.last);
         }
+    }
+
+    /// What former lives left. Without it the document is as good as before, and less guarded.
+    fn remember(&mut self, memo: &Bytes, effects: &mut Vec<Effect>) {
+        self.lineage = Lineage::read(memo).unwrap_or_else(|Unreadable| {
+            effects.push(Effect::Count(Event::MemoUnreadable));
+            Lineage::default()
+        });
     }
 
     /// Gives the engine what is stored and, after a poisoning, what is not stored yet. A large document is read elsewhere.
@@ -249,6 +262,12 @@ impl<P> Core<P> {
         self.retiring = false;
         self.idle_since = Some(now.moment);
     }
+}
+
+/// To somebody whose copy is of a life that was deleted.
+pub(super) fn stale_history() -> Refusal {
+    let message = "this copy is of an earlier document of that name, which was deleted; save what it holds elsewhere and load anew";
+    Refusal::new(ErrorCode::StaleHistory, message)
 }
 
 fn closed(now: Now, refusal: &Refusal) -> Phase {

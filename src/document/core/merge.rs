@@ -35,6 +35,7 @@ use super::Phase;
 use super::ReaderId;
 use super::Size;
 use super::Ticket;
+use super::life::stale_history;
 use super::questions::Question;
 use super::source::Kind;
 use super::source::Source;
@@ -109,6 +110,10 @@ impl<P> Core<P> {
             return self.refuse(&source, &Refusal::new(ErrorCode::ChannelError, "the document is closing"), effects);
         };
         let clocks = live.replica.clocks();
+        // The template that a document is created from may be a copy of a former life: a backup, on purpose.
+        if !source.begins() && self.lineage.is_of(&summary, clocks) {
+            return self.refuse(&source, &stale_history(), effects);
+        }
         if self.access_of(&source) == Access::Read {
             self.merge_pending(now, effects);
             let Phase::Live(live) = &self.phase else { return };

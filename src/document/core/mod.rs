@@ -41,6 +41,7 @@ use crate::table::register::Register;
 
 use super::awareness::Awareness;
 use super::inflight::InFlight;
+use super::lineage::Lineage;
 use super::quarantine::Quarantine;
 use super::replica::Replica;
 use super::request::Answer;
@@ -117,6 +118,8 @@ pub struct Core<P> {
     /// Before this, changed presence waits in the batch.
     awareness_due: Option<Moment>,
     saving: Saving,
+    /// What there was before this document was deleted and created again.
+    lineage: Lineage,
     waiting: Waiting,
     /// Writers to be asked for what was dropped, and when.
     ask_later: BTreeMap<ReaderId, Moment>,
@@ -287,6 +290,7 @@ impl<P> Core<P> {
             awareness: Awareness::default(),
             awareness_due: None,
             saving: Saving::default(),
+            lineage: Lineage::default(),
             waiting: Waiting::default(),
             ask_later: BTreeMap::new(),
             pending: Pending::default(),
@@ -385,7 +389,7 @@ impl<P> Core<P> {
             Phase::Building(building) => building.states.bytes(),
             Phase::Loading { .. } | Phase::Closed { .. } => 0,
         };
-        self.content_bytes + states + self.saving.backlog_bytes()
+        self.content_bytes + states + self.saving.backlog_bytes() + self.lineage.bytes()
     }
 
     /// Whether nobody reads it and nothing is under way: it can leave memory at any moment.

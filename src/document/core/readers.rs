@@ -134,6 +134,10 @@ impl<P> Core<P> {
         let Ok(theirs) = StateVector::decode(state_vector) else {
             return self.end(id, ErrorCode::InvalidPayload, effects);
         };
+        // Before it is asked or told anything: its copy stays as it is, and can be exported.
+        if self.replica().is_some_and(|replica| self.lineage.is_stale(&theirs, replica.clocks())) {
+            return self.end(id, ErrorCode::StaleHistory, effects);
+        }
         self.begin(id, &theirs, effects);
         match &self.phase {
             Phase::Building(_) => self.answer_early(id, &theirs, effects),

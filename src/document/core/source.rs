@@ -35,6 +35,11 @@ impl Source {
         }
     }
 
+    /// Whether it is the template of a document that is being created.
+    pub(super) fn begins(&self) -> bool {
+        matches!(self, Self::Ticket { purpose: Purpose::Create, .. })
+    }
+
     pub(super) fn reader(&self) -> Option<ReaderId> {
         match self {
             Self::Reader { reader, .. } => Some(*reader),

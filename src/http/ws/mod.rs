@@ -91,7 +91,7 @@ pub struct SocketLimits {
     pub grace: Duration,
     /// How long a connection of many documents may be without any, a document without a token, and a token without a verdict.
     pub auth_within: Duration,
-    /// How long a refused socket is held before it is closed.
+    /// How long a socket is held before it is closed for good: one that was refused, or whose document ended it.
     pub hold_refused: Duration,
     /// How many are held at once; beyond, they are closed at once.
     pub held_max: usize,
@@ -161,7 +161,7 @@ impl Promised {
 impl Sockets {
     fn session_settings(&self, hold: bool) -> SessionSettings {
         let hold = if hold { self.limits.hold_refused } else { Duration::ZERO };
-        SessionSettings { keep_alive: KEEP_ALIVE, grace: self.limits.grace, hold }
+        SessionSettings { keep_alive: KEEP_ALIVE, grace: self.limits.grace, hold, hold_ended: self.limits.hold_refused }
     }
 
     fn hocuspocus_settings(&self) -> HocuspocusSettings {

@@ -8,7 +8,7 @@
 //! 4. remove the old generation's parts from sled
 //! 5. delete segments that nothing needs any more: table of contents first, then the entries
 //!
-//! A deletion is a note in the log first, durably, then steps 4 and 5. Cleaning a segment writes what is needed of it to
+//! A deletion is its memo in sled first, durably, then a note in the log, durably, then steps 4 and 5 (`delete.rs`). Cleaning a segment writes what is needed of it to
 //! the end of the log, durably, then does step 5: a crash in between leaves the same entries twice, which is no harm.
 
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::name::DocName;
 use crate::store::Epoch;
 use crate::store::Snapshot;
 use crate::store::StoreError;
+use crate::store::local::delete::Deletion;
 use crate::store::local::load::unavailable;
 use crate::store::record::StoredSnapshotKey;
 use crate::store::segments::job::Job;
@@ -50,6 +51,7 @@ pub(crate) enum Task {
         snapshot: Snapshot,
         reply: Reply<()>,
     },
+    Delete(Deletion),
     /// A document was deleted: its snapshots can go.
     Purge {
         doc: DocName,
@@ -128,6 +130,7 @@ impl Keeping {
 
     fn work(&self, tasks: Vec<Task>) {
         let mut group: Vec<Compaction> = Vec::new();
+        let mut deletions: Vec<Deletion> = Vec::new();
         for task in tasks {
             match task {
                 Task::Compact { doc, epoch, snapshot, reply } => {
@@ -136,6 +139,12 @@ impl Keeping {
                         self.compact(std::mem::take(&mut group));
                     }
                     group.push(Compaction { doc, epoch, snapshot, reply });
+                }
+                Task::Delete(deletion) => {
+                    if deletions.iter().any(|other| other.doc == deletion.doc) {
+                        self.delete(std::mem::take(&mut deletions));
+                    }
+                    deletions.push(deletion);
                 }
                 Task::Purge { doc } => self.purge_deleted(&doc),
                 Task::Clean => self.clean_waits.store(false, Ordering::SeqCst),
@@ -146,6 +155,7 @@ impl Keeping {
             }
         }
         self.compact(group);
+        self.delete(deletions);
         self.clean();
         self.rebuild_if_wasteful();
     }
@@ -239,14 +249,14 @@ impl Keeping {
         }
     }
 
-    fn failed(&self, error: &SnapshotError) -> StoreError {
+    pub(crate) fn failed(&self, error: &SnapshotError) -> StoreError {
         tracing::error!(event = "store_snapshots_failed", %error, "snapshots cannot be written");
         self.sick.store(true, Ordering::SeqCst);
         unavailable(error)
     }
 
     /// Opens the database again after a failure: sled does not recover by itself.
-    fn heal(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn heal(&self) -> Result<(), SnapshotError> {
         if self.sick.load(Ordering::SeqCst) {
             self.snapshots.reopen()?;
             self.sick.store(false, Ordering::SeqCst);
@@ -259,7 +269,8 @@ impl Keeping {
     pub(crate) fn rebuild(&self) -> Result<(), SnapshotError> {
         self.heal()?;
         let before = self.snapshots.disk_bytes();
-        self.snapshots.make_room(self.log.index().snapshot_bytes)?;
+        let needed = self.log.index().snapshot_bytes.saturating_add(self.snapshots.memo_bytes()?);
+        self.snapshots.make_room(needed)?;
         let outcome = self.snapshots.rebuild(|name| self.keep(name));
         match &outcome {
             Ok(()) => {

@@ -3,6 +3,8 @@
 //! A document is whole when its records continue its snapshot without a gap up to the last one that is known. Nothing
 //! is ever answered that is shorter than that: a vanished snapshot, a lost entry, a snapshot without a note are damage.
 
+use bytes::Bytes;
+
 use crate::name::DocName;
 use crate::store::Epoch;
 use crate::store::Loaded;
@@ -67,7 +69,7 @@ impl Reader<'_> {
             Ok(snapshot) => {
                 let collected = self.collect(doc, state, files, state.through());
                 if collected.reaches(state.through(), state.last) {
-                    return Ok(loaded(state, snapshot, collected));
+                    return self.with_memo(doc, loaded(state, snapshot, collected));
                 }
                 collected.trouble
             }
@@ -76,12 +78,21 @@ impl Reader<'_> {
         };
         if let Some(loaded) = self.other_generation(doc, state, files)? {
             tracing::warn!(event = "store_snapshot_replaced", %doc, "another whole snapshot took the place of a damaged one");
-            return Ok(loaded);
+            return self.with_memo(doc, loaded);
         }
         if trouble.is_empty() {
             trouble.push(format!("records are missing between {} and {}", state.through(), state.last));
         }
         Err(StoreError::Damaged(trouble.join("; ")))
+    }
+
+    /// A memo is a guard, and no part of the content: a document is not withheld because its memo cannot be read.
+    fn with_memo(&self, doc: &DocName, mut loaded: Loaded) -> Result<Loaded, StoreError> {
+        if loaded.epoch > Epoch(0) {
+            let memo = self.snapshots.memo(doc, loaded.epoch.0).map_err(|error| unavailable(&error))?;
+            loaded.memo = memo.unwrap_or_default();
+        }
+        Ok(loaded)
     }
 
     /// A snapshot of the same epoch that is whole and that the log continues is as good as the one in force.
@@ -113,6 +124,7 @@ fn loaded(state: &DocState, snapshot: Option<Snapshot>, collected: Collected) ->
         records: records.map(|(seq, record)| (Seq(seq), record)).collect(),
         last: Seq(state.last),
         epoch: Epoch(state.epoch),
+        memo: Bytes::new(),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! | thread | does | waits for |
 //! |---|---|---|
-//! | `store-log` | appends, deletions, notes: group commit | the disk |
-//! | `store-keeper` | snapshots, cleaning, rebuilding | the disk, `store-log` |
+//! | `store-log` | appends, tombstones, notes: group commit | the disk |
+//! | `store-keeper` | snapshots, memos of deletions, cleaning, rebuilding | the disk, `store-log` |
 //! | `store-read-N` | loads | the disk |
 //!
 //! Callers wait for none of them: each call is one entry in a bounded queue and a future. What is durable when, and what
@@ -11,6 +11,7 @@
 
 mod clean;
 pub(crate) mod data_dir;
+mod delete;
 pub(crate) mod keeper;
 pub(crate) mod load;
 mod open;
@@ -41,8 +42,10 @@ use crate::store::Seq;
 use crate::store::Snapshot;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::admit_memo;
 use crate::store::answer;
 use crate::store::local::data_dir::DataDir;
+use crate::store::local::delete::Deletion;
 use crate::store::local::keeper::Keeping;
 use crate::store::local::keeper::Task;
 use crate::store::local::keeper::closed;
@@ -166,6 +169,7 @@ impl LocalStore {
             Task::Compact { reply, .. } | Task::Rebuild { reply } => {
                 let _ = reply.send(Err(refusal(&refused, "compaction")));
             }
+            Task::Delete(deletion) => drop(deletion.reply.send(Err(refusal(&refused, "deletion")))),
             Task::Purge { .. } | Task::Clean => {}
         }
     }
@@ -230,9 +234,13 @@ impl Store for LocalStore {
         answer(done)
     }
 
-    fn delete(&self, doc: &DocName) -> Pending<bool> {
+    fn delete(&self, doc: &DocName, memo: Bytes) -> Pending<bool> {
+        if let Err(error) = admit_memo(&memo) {
+            return ready(Err(error));
+        }
         let (reply, done) = oneshot::channel();
-        self.write(Job::Delete { doc: doc.clone(), reply }, 0);
+        let bytes = memo.len();
+        self.keep(Task::Delete(Deletion { doc: doc.clone(), memo, reply }), bytes);
         answer(done)
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use syncline::store::DiskFaults;
 use syncline::store::DiskMood;
@@ -36,6 +37,7 @@ enum Step {
     },
     Delete {
         doc: u8,
+        memo: u16,
     },
     Revive {
         doc: u8,
@@ -58,7 +60,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0..6_u8, 1..4_u8, 0..900_u16).prop_map(|(doc, records, size)| Step::Append { doc, records, size }),
         3 => prop::collection::vec(0..6_u8, 1..20).prop_map(|docs| Step::Burst { docs }),
         4 => (0..6_u8, 0..3_u8, 0..3000_u32).prop_map(|(doc, behind, size)| Step::Compact { doc, behind, size }),
-        1 => (0..6_u8).prop_map(|doc| Step::Delete { doc }),
+        1 => (0..6_u8, 0..40_000_u16).prop_map(|(doc, memo)| Step::Delete { doc, memo }),
         2 => (0..6_u8).prop_map(|doc| Step::Revive { doc }),
         1 => Just(Step::Rebuild),
         1 => (0..6_u8, moods).prop_map(|(doc, mood)| Step::DiskFails { doc, mood }),
@@ -111,7 +113,12 @@ impl World {
             }
             Step::Burst { docs } => self.burst(docs).await,
             Step::Compact { doc, behind, size } => self.compact(doc, behind, size).await,
-            Step::Delete { doc } => assert_eq!(self.store.delete(&name(doc)).await, Ok(self.model.delete(doc))),
+            Step::Delete { doc, memo } => {
+                self.tick += 1;
+                let memo = Bytes::from(noise(memo.into(), self.tick));
+                let answer = self.store.delete(&name(doc), memo.clone()).await;
+                assert_eq!(answer, Ok(self.model.delete(doc, memo)));
+            }
             Step::Revive { doc } => assert_eq!(self.store.revive(&name(doc)).await, Ok(self.model.revive(doc))),
             Step::Rebuild => self.store.rebuild().await.expect("a rebuild works"),
             Step::DiskFails { doc, mood } => self.disk_fails(doc, mood).await,

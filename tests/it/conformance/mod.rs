@@ -103,6 +103,8 @@ macro_rules! every_story {
             compaction_again_and_again,
             an_older_epoch_is_refused,
             a_tombstone_and_a_new_life,
+            a_memo_stays_for_as_long_as_the_name_lives,
+            many_deletions_at_once,
             listing_in_pages,
             listing_leaves_out_the_deleted,
             reopening_keeps_everything,

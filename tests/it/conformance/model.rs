@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use syncline::store::Epoch;
 use syncline::store::Loaded;
 use syncline::store::Record;
@@ -56,11 +57,12 @@ impl Model {
         Some(true)
     }
 
-    pub(super) fn delete(&mut self, doc: u8) -> bool {
+    pub(super) fn delete(&mut self, doc: u8, memo: Bytes) -> bool {
         let doc = self.0.entry(doc).or_default();
         let existed = !doc.deleted && doc.kept.last.0 > 0;
         if existed {
-            *doc = ModelDoc { deleted: true, kept: Loaded { epoch: doc.kept.epoch, ..Loaded::default() } };
+            let kept = Loaded { epoch: doc.kept.epoch, memo, ..Loaded::default() };
+            *doc = ModelDoc { deleted: true, kept };
         }
         existed
     }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use syncline::name::DocName;
 use syncline::store::Epoch;
 use syncline::store::Loaded;
+use syncline::store::MEMO_BYTES_MAX;
 use syncline::store::Record;
 use syncline::store::Seq;
 use syncline::store::Store;
@@ -34,7 +36,7 @@ pub(super) async fn appends_come_back_in_order(engine: &mut impl Engine) {
     }
     assert!(seqs.iter().rev().copied().eq(1..=200));
     let loaded = store.load(&name).await.unwrap();
-    assert_eq!(loaded, Loaded { snapshot: None, records: numbered(&records), last: Seq(200), epoch: FIRST });
+    assert_eq!(loaded, Loaded { records: numbered(&records), last: Seq(200), ..Loaded::default() });
     store.close().await.unwrap();
 }
 
@@ -140,7 +142,7 @@ pub(super) async fn names_of_every_shape(engine: &mut impl Engine) {
 pub(super) async fn a_document_that_was_never_written(engine: &mut impl Engine) {
     let store = engine.open();
     assert_eq!(store.load(&doc("nothing")).await, Ok(Loaded::default()));
-    assert_eq!(store.delete(&doc("nothing")).await, Ok(false));
+    assert_eq!(store.delete(&doc("nothing"), memo(1)).await, Ok(false));
     assert_eq!(store.revive(&doc("nothing")).await, Ok(Epoch(0)));
     assert!(matches!(store.compact(&doc("nothing"), FIRST, snapshot("s", 1)).await, Err(StoreError::Conflict(_))));
     assert!(matches!(store.compact(&doc("nothing"), FIRST, snapshot("s", 0)).await, Err(StoreError::Conflict(_))));
@@ -201,7 +203,7 @@ pub(super) async fn an_older_epoch_is_refused(engine: &mut impl Engine) {
     let store = engine.open();
     let name = doc("lives");
     five(&*store, &name).await;
-    assert_eq!(store.delete(&name).await, Ok(true));
+    assert_eq!(store.delete(&name, Bytes::new()).await, Ok(true));
     assert_eq!(store.append(&name, FIRST, vec![record("late")]).await, Err(StoreError::Deleted));
     assert_eq!(store.append(&name, Epoch(1), vec![record("early")]).await, Err(StoreError::Deleted));
     assert_eq!(store.revive(&name).await, Ok(Epoch(1)));
@@ -220,8 +222,8 @@ pub(super) async fn a_tombstone_and_a_new_life(engine: &mut impl Engine) {
         let records = [record(life.to_le_bytes()), record("second")];
         assert_eq!(store.append(&name, Epoch(life), records.to_vec()).await, Ok(Seq(2)));
         store.compact(&name, Epoch(life), snapshot(life.to_le_bytes(), 1)).await.unwrap();
-        assert_eq!(store.delete(&name).await, Ok(true));
-        assert_eq!(store.delete(&name).await, Ok(false));
+        assert_eq!(store.delete(&name, memo(life)).await, Ok(true));
+        assert_eq!(store.delete(&name, memo(99)).await, Ok(false));
         if engine.persists() {
             store.close().await.unwrap();
             store = engine.open();
@@ -230,11 +232,64 @@ pub(super) async fn a_tombstone_and_a_new_life(engine: &mut impl Engine) {
         assert_eq!(store.compact(&name, Epoch(life), snapshot("dead", 1)).await, Err(StoreError::Deleted));
         assert_eq!(store.revive(&name).await, Ok(Epoch(life + 1)));
         assert_eq!(store.revive(&name).await, Ok(Epoch(life + 1)));
-        let empty = Loaded { epoch: Epoch(life + 1), ..Loaded::default() };
-        assert_eq!(store.load(&name).await, Ok(empty), "nothing of the former life");
-        assert_eq!(store.delete(&name).await, Ok(false), "nothing to delete yet");
+        let empty = Loaded { epoch: Epoch(life + 1), memo: memo(life), ..Loaded::default() };
+        assert_eq!(store.load(&name).await, Ok(empty.clone()), "nothing of the former life but its memo");
+        assert_eq!(store.delete(&name, memo(99)).await, Ok(false), "nothing to delete yet");
+        assert_eq!(store.load(&name).await, Ok(empty), "and nothing forgotten");
     }
     store.close().await.unwrap();
+}
+
+/// A memo is there in every life but the first, through compactions and restarts, and it is the last one.
+pub(super) async fn a_memo_stays_for_as_long_as_the_name_lives(engine: &mut impl Engine) {
+    let mut store = engine.open();
+    let name = doc("remembered");
+    assert_eq!(store.append(&name, FIRST, vec![record("first")]).await, Ok(Seq(1)));
+    assert_eq!(store.load(&name).await.unwrap().memo, Bytes::new());
+    // Longer, then shorter, than what fits one page.
+    for (life, memo) in [(1, Bytes::from(noise(200_000, 7))), (2, memo(5)), (3, Bytes::new()), (4, memo(6))] {
+        assert_eq!(store.delete(&name, memo.clone()).await, Ok(true));
+        assert_eq!(store.revive(&name).await, Ok(Epoch(life)));
+        for n in 1..=40 {
+            assert_eq!(store.append(&name, Epoch(life), vec![record(noise(300, n))]).await, Ok(Seq(n)));
+            if n % 10 == 0 {
+                store.compact(&name, Epoch(life), snapshot(noise(2000, n), n)).await.unwrap();
+            }
+        }
+        if engine.persists() {
+            store.close().await.unwrap();
+            store = engine.open();
+        }
+        let loaded = store.load(&name).await.unwrap();
+        assert_eq!((loaded.memo == memo, loaded.epoch, loaded.last), (true, Epoch(life), Seq(40)));
+    }
+    let too_large = Bytes::from(vec![0; MEMO_BYTES_MAX + 1]);
+    assert!(matches!(store.delete(&name, too_large).await, Err(StoreError::Conflict(_))));
+    assert_eq!(store.load(&name).await.unwrap().memo, memo(6), "it was not deleted");
+    store.close().await.unwrap();
+}
+
+/// Each deletion has its own, however many are under way.
+pub(super) async fn many_deletions_at_once(engine: &mut impl Engine) {
+    let store = engine.open();
+    let names: Vec<_> = (0..50).map(|n| doc(&format!("many/{n}"))).collect();
+    for name in &names {
+        store.append(name, FIRST, vec![record("x")]).await.unwrap();
+    }
+    let deletions: Vec<_> = (0..).zip(&names).map(|(n, name)| store.delete(name, memo(n))).collect();
+    let again: Vec<_> = names.iter().map(|name| store.delete(name, memo(99))).collect();
+    for (first, second) in deletions.into_iter().zip(again) {
+        assert_eq!((first.await, second.await), (Ok(true), Ok(false)));
+    }
+    for (n, name) in (0..).zip(&names) {
+        store.revive(name).await.unwrap();
+        assert_eq!(store.load(name).await.unwrap().memo, memo(n));
+    }
+    store.close().await.unwrap();
+}
+
+fn memo(n: u64) -> Bytes {
+    noise(100, n + 1).into()
 }
 
 pub(super) async fn listing_in_pages(engine: &mut impl Engine) {
@@ -273,7 +328,7 @@ pub(super) async fn listing_leaves_out_the_deleted(engine: &mut impl Engine) {
     for name in ["a", "b", "c"] {
         store.append(&doc(name), FIRST, vec![record(name)]).await.unwrap();
     }
-    store.delete(&doc("b")).await.unwrap();
+    store.delete(&doc("b"), memo(1)).await.unwrap();
     let listed = |page: syncline::store::Page| page.docs.into_iter().map(|i| i.name.to_string()).collect::<Vec<_>>();
     assert_eq!(listed(store.list("", None, 9).await.unwrap()), ["a", "c"]);
     assert_eq!(listed(store.list("", Some(&doc("a")), 9).await.unwrap()), ["c"]);
@@ -393,7 +448,7 @@ pub(super) async fn a_closed_store_says_so(engine: &mut impl Engine) {
     assert!(closed(store.append(&name, FIRST, vec![record("y")]).await.err()));
     assert!(closed(store.load(&name).await.err()));
     assert!(closed(store.compact(&name, FIRST, snapshot("s", 1)).await.err()));
-    assert!(closed(store.delete(&name).await.err()));
+    assert!(closed(store.delete(&name, memo(1)).await.err()));
     assert!(closed(store.revive(&name).await.err()));
     assert!(closed(store.list("", None, 1).await.err()));
     assert!(closed(store.probe().await.err()));

@@ -14,6 +14,7 @@ const SETTINGS: SessionSettings = SessionSettings {
     keep_alive: Duration::from_secs(20),
     grace: Duration::from_secs(30),
     hold: Duration::from_secs(5),
+    hold_ended: Duration::from_secs(5),
 };
 const START: Moment = Moment(101_000);
 const EXPIRY: Moment = Moment(201_000);
@@ -118,7 +119,10 @@ fn expected(row: Row, input: &Input) -> Vec<Output> {
         | Input::Revoked { channel: STRANGER, .. }
         | Input::Ended { channel: STRANGER, .. }
         | Input::Renewed { channel: STRANGER, .. } => vec![],
-        Input::Revoked { code, .. } | Input::Ended { code, .. } => ended(*code),
+        Input::Revoked { code, .. } => ended(*code),
+        Input::Ended { code, .. } => {
+            vec![Output::Detach { channel: ONLY }, Output::Send(y_websocket::permission_denied(code.word()))]
+        }
         Input::Renewed { grant: Grant { expires_at: Some(Moment(0)), .. }, .. } => run_out,
         Input::Renewed { grant: Grant { access: Access::Read, .. }, .. } => match row {
             Row::Writing | Row::RunOut => ended(ErrorCode::Forbidden),
@@ -167,6 +171,22 @@ fn without_a_hold_the_refused_are_closed_at_once() {
     assert_eq!(out.last(), Some(&Output::Close { code: 4503, reason: "OVERLOADED" }));
     assert_eq!(session.deadline(START), None);
     assert_eq!(handle(&mut session, END, Input::Text), []);
+}
+
+#[test]
+fn who_is_ended_for_good_is_held_and_not_heard_and_who_may_come_back_is_closed() {
+    let (mut session, _) = begin(Ok(grant(Access::Write)));
+    handle(&mut session, SOON, Input::Ended { channel: ONLY, code: ErrorCode::StaleHistory });
+    let until = SOON.after(SETTINGS.hold_ended);
+    assert_eq!(session.deadline(SOON), Some(until));
+    assert_eq!(handle(&mut session, SOON, Input::Frame(Bytes::from_static(UPDATE))), []);
+    assert_eq!(handle(&mut session, SOON, Input::Ended { channel: ONLY, code: ErrorCode::NotFound }), []);
+    let close = closed(ErrorCode::StaleHistory);
+    assert_eq!(handle(&mut session, until, Input::Tick { last_sent: SOON }), [close]);
+
+    let (mut session, _) = begin(Ok(grant(Access::Write)));
+    let transient = Input::Ended { channel: ONLY, code: ErrorCode::StoreUnavailable };
+    assert_eq!(handle(&mut session, SOON, transient), ended(ErrorCode::StoreUnavailable));
 }
 
 #[test]
