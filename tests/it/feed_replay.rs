@@ -86,7 +86,7 @@ impl Model {
                 self.truth.fields.remove(&id);
             }
             Some(field) => {
-                for key in PROPERTIES.into_iter().filter(|_| rng.random_bool(0.4)) {
+                for key in some(&PROPERTIES, rng) {
                     told.changed.insert(key, changed(&mut field.properties, key, rng));
                 }
                 told.life = flip(&mut field.deleted, rng);
@@ -121,7 +121,7 @@ impl Model {
             told.life = Some(Life::Purged);
             self.truth.records.remove(&id);
         } else {
-            for field in ["a", "b", "c"].into_iter().filter(|_| rng.random_bool(0.4)) {
+            for field in some(&["a", "b", "c"], rng) {
                 told.cells.insert(field.into(), changed(&mut record.cells, field, rng));
             }
             told.order = rng.random_bool(0.2).then(|| replace(&mut record.order, json!(rng.random_range(0..9))));
@@ -140,6 +140,10 @@ fn value(rng: &mut StdRng) -> Value {
     let shapes =
         [Value::Null, json!(rng.random_range(0..100)), json!("text\n\u{1}\"é"), json!(true), json!(["x", {"y": 1}])];
     shapes[rng.random_range(0..shapes.len())].clone()
+}
+
+fn some(of: &[&'static str], rng: &mut StdRng) -> Vec<&'static str> {
+    of.iter().copied().filter(|_| rng.random_bool(0.4)).collect()
 }
 
 fn put(entries: &mut BTreeMap<String, Value>, key: &str, value: &Value) {
