@@ -1,17 +1,21 @@
 //! Reading what a socket brings: frames, and the updates in them.
 
 use std::hint::black_box;
+use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
 use criterion::Criterion;
 use criterion::Throughput;
 use syncline_protocol::channel::DocumentMessage;
+use syncline_protocol::update::Entries;
 use syncline_protocol::update::UpdateLimits;
 use syncline_protocol::update::merge;
 use syncline_protocol::update::validate;
 use syncline_protocol::y_websocket;
 
 use crate::material::cell;
+use crate::material::grid;
 use crate::material::many_structs;
 use crate::material::paper;
 use crate::material::typing;
@@ -32,6 +36,8 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     }
     group.finish();
 
+    entries(criterion);
+
     let frame = y_websocket::encode_client(&DocumentMessage::Update(letters[32].clone()));
     let mut group = criterion.benchmark_group("frame");
     group.bench_function("decode", |bencher| bencher.iter(|| y_websocket::decode(black_box(frame.clone()))));
@@ -43,4 +49,35 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     group.bench_function("one writer", |bencher| bencher.iter(|| merge(black_box(&one_writer))));
     group.bench_function("32 writers", |bencher| bencher.iter(|| merge(black_box(&many_writers))));
     group.finish();
+}
+
+/// One-cell updates of a table of 10 000 × 10: read once, and surveyed and noted. In one group, so that they compare.
+fn entries(criterion: &mut Criterion) {
+    let (state, updates) = grid(1_000);
+    let limits = UpdateLimits::default();
+    let entries = Entries::read(&state).expect("the engine wrote it");
+    let mut group = criterion.benchmark_group("cell of 100 000");
+    group.throughput(Throughput::Elements(updates.len() as u64));
+    group.bench_function("validate", |bencher| {
+        bencher.iter(|| updates.iter().filter(|update| validate(black_box(update), &limits).is_ok()).count());
+    });
+    group.bench_function("survey", |bencher| {
+        bencher.iter(|| updates.iter().filter_map(|update| entries.survey(black_box(update)).ok()).count());
+    });
+    group.bench_function("survey and settle", |bencher| {
+        bencher.iter_custom(|rounds| (0..rounds).map(|_| survey_and_settle(&entries, &updates)).sum());
+    });
+    group.finish();
+}
+
+/// Time for all the updates one after the other, on a copy of the index that was made before.
+fn survey_and_settle(entries: &Entries, updates: &[Bytes]) -> Duration {
+    let mut entries = entries.clone();
+    let began = Instant::now();
+    for update in updates {
+        black_box(entries.survey(black_box(update)).is_ok());
+        // An overwritten item is deleted, and was not touched again here: new ones are not.
+        black_box(entries.settle(update, |client, _| client == 1).is_ok());
+    }
+    began.elapsed()
 }

@@ -31,7 +31,7 @@ step "two browsers" bash scripts/browser.sh
 step "benchmarks, once each" bash scripts/bench.sh --try
 step "instruction counts of the hot paths" bash scripts/instructions.sh --check
 # The other two are built with the whole server in them, which takes longer than all of this: `make fuzz` runs them.
-step "fuzz targets that need no server, 10 s each" bash fuzz/run.sh 10 frame session hocuspocus update
+step "fuzz targets that need no server, 10 s each" bash fuzz/run.sh 10 frame session hocuspocus update entries
 step "fuzz targets that do" cargo check --quiet --manifest-path fuzz/Cargo.toml --features server --target-dir target/fuzz-check
 
 printf '\n== passed\n'

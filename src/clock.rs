@@ -44,8 +44,8 @@ impl Clock {
     }
 }
 
-/// A time as people and programs read it: RFC 3339, UTC, milliseconds, as in
-/// `2026-03-01T12:00:00.000Z`. A time past the year 9999 is said as the last one that can be.
+/// A time as people and programs read it: RFC 3339, UTC, milliseconds, like `2026-03-01T12:00:00.000Z`. One past the year
+/// 9999 is said as the last one that can be.
 #[must_use]
 pub fn rfc3339(wall_ms: u64) -> String {
     let time = i64::try_from(wall_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());

@@ -13,17 +13,20 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::ServerMessage;
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::oneshot;
 
 use crate::clock::Now;
 use crate::name::DocName;
 use crate::outbox::Outbox;
 use crate::outbox::Written;
+use crate::store::Loaded;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::table::events::Publisher;
+use crate::table::is_table;
 
-use super::compact;
 use super::core::Compacted;
 use super::core::Core;
 use super::core::Effect;
@@ -33,19 +36,17 @@ use super::core::Lost;
 use super::core::ReaderId;
 use super::core::Ticket;
 use super::inbox::Inbox;
-use super::inflight::Work;
 use super::job::HEAVY_BYTES;
-use super::job::Job;
-use super::job::Outcome;
 use super::mail::Mail;
 use super::memory::Share;
 use super::port::Encoded;
 use super::port::Port;
-use super::replica::Deleted;
 use super::request::Answer;
 use super::request::Refusal;
+use super::request::Request;
 use super::surroundings::Surroundings;
 use super::touched::Touched;
+use super::work;
 
 /// Mails that wait for one document. Full: the connections that feed it are read more slowly.
 pub const INBOX_MAILS_MAX: usize = 1024;
@@ -80,6 +81,8 @@ pub struct Actor {
     /// When the first update that is in no append yet came in.
     accepted_at: Option<Instant>,
     share: Share,
+    /// Who is told what happens, if anybody wants to know.
+    publisher: Option<Arc<dyn Publisher>>,
     retired: bool,
 }
 
@@ -105,6 +108,7 @@ impl Actor {
             appending: None,
             compacting: None,
             accepted_at: None,
+            publisher: None,
             retired: false,
         }
     }
@@ -116,8 +120,11 @@ impl Actor {
             let Some(input) = self.next().await else { break };
             let batch_began = Instant::now();
             let now = self.around.clock.now();
+            if let Some(Input::Loaded(Ok(loaded))) = &input {
+                self.open_room(loaded);
+            }
             if let Some(input) = input {
-                self.core.handle(now, input, &mut self.effects);
+                self.handle(now, input);
             }
             self.take_batch(now);
             let merged = self.effects.contains(&Effect::Count(Event::Applied));
@@ -133,6 +140,13 @@ impl Actor {
             self.share.report(self.core.memory_bytes(), self.core.is_idle());
         }
         self.let_go();
+    }
+
+    /// Events of a table are numbered by its log, also those that are in no record.
+    fn open_room(&mut self, loaded: &Loaded) {
+        if is_table(&self.name) {
+            self.publisher = Some(self.around.publish.open(&self.name, loaded.epoch, loaded.last));
+        }
     }
 
     /// Waits for the next thing: an answer of the store, mail, or time. Store answers come first: they free what waits.
@@ -160,6 +174,17 @@ impl Actor {
             left -= 1;
             // Dropping a mail gives its room in the inbox back, so that is done as soon as it was handled.
             let Some(input) = self.next_input() else { return };
+            self.handle(now, input);
+        }
+    }
+
+    /// Thousands of records in one request keep the engine busy for a while: the other documents of this thread go to
+    /// another one meanwhile, where there is one.
+    fn handle(&mut self, now: Now, input: Input<Port>) {
+        let weighty = matches!(&input, Input::Ask { request: Request::Table(asked), .. } if asked.is_weighty());
+        if weighty && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+            tokio::task::block_in_place(|| self.core.handle(now, input, &mut self.effects));
+        } else {
             self.core.handle(now, input, &mut self.effects);
         }
     }
@@ -222,7 +247,7 @@ impl Actor {
                 }
             }
             Touched::All => {
-                let workers = tokio::runtime::Handle::current().metrics().num_workers();
+                let workers = Handle::current().metrics().num_workers();
                 if self.core.readers().len() > READERS_INLINE && workers > 1 {
                     return self.write_in_parallel();
                 }
@@ -250,7 +275,7 @@ impl Actor {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Run(job) => self.asking_store = Some(Box::pin(run(job, self.around.jobs.clone()))),
+            Effect::Run(job) => self.asking_store = Some(Box::pin(work::run(job, self.around.jobs.clone()))),
             Effect::Load => self.ask_store(|store, doc| Box::pin(store.load(doc).map(Input::Loaded))),
             Effect::Delete => self.ask_store(|store, doc| Box::pin(store.delete(doc).map(Input::Erased))),
             Effect::Revive => self.ask_store(|store, doc| Box::pin(store.revive(doc).map(Input::Revived))),
@@ -267,8 +292,8 @@ impl Actor {
                 })));
             }
             Effect::Compact { epoch } => {
-                let work = compact(self.name.clone(), epoch, self.around.clone());
-                self.compacting = Some(Box::pin(work));
+                let snapshot = work::compact(self.name.clone(), epoch, self.around.clone());
+                self.compacting = Some(Box::pin(snapshot));
             }
             Effect::Broadcast { update, except } => self.broadcast(&update, &except),
             Effect::BroadcastAwareness(entries) => self.broadcast_awareness(entries),
@@ -312,6 +337,11 @@ impl Actor {
                 self.around.metrics.refused(code);
                 if let Some(port) = self.core.port(reader) {
                     port.push_denial(code);
+                }
+            }
+            Effect::Publish { epoch, seq, change } => {
+                if let Some(publisher) = &self.publisher {
+                    publisher.changed(epoch, seq, *change);
                 }
             }
             Effect::Answer { ticket, result } => {
@@ -420,44 +450,6 @@ impl Actor {
             self.core.stay(self.around.clock.now());
         }
     }
-}
-
-/// Does a job away from the async threads.
-async fn run(job: Job, room: Arc<Semaphore>) -> Input<Port> {
-    let room = room.acquire_owned().await;
-    let outcome = tokio::task::spawn_blocking(move || {
-        let _room = room;
-        job.run()
-    });
-    Input::Done(outcome.await.unwrap_or(Outcome::Lost))
-}
-
-/// Loads what is stored, builds the snapshot away from the async threads, stores it.
-async fn compact(doc: DocName, epoch: crate::store::Epoch, around: Surroundings) -> Result<Compacted, StoreError> {
-    let Surroundings { store, guards, metrics, compactions, .. } = around;
-    let room = compactions.acquire_owned().await;
-    let loaded = store.load(&doc).await?;
-    let started = Instant::now();
-    let building = doc.clone();
-    let built = tokio::task::spawn_blocking(move || {
-        let _room = room;
-        let deleted =
-            if guards.quarantine.keeps_deleted(building.as_str()) { Deleted::Kept } else { Deleted::Collected };
-        let _flight = guards.inflight.begin(Work::Compact, building.as_str(), None, &[]);
-        compact::build(&loaded, deleted)
-    });
-    let built = built.await.map_err(|_| StoreError::Conflict("the snapshot could not be built".into()))?;
-    let Some(snapshot) = built.map_err(|_| StoreError::Conflict("the snapshot is not the document".into()))? else {
-        return Err(StoreError::Conflict("nothing is stored".into()));
-    };
-    let done = Compacted { through: snapshot.through, state_bytes: snapshot.state.len() };
-    let result = store.compact(&doc, epoch, snapshot).await;
-    match &result {
-        Ok(()) => metrics.compactions.increment(1),
-        Err(error) => tracing::warn!(event = "compaction_failed", channel_id = %doc, %error),
-    }
-    tracing::debug!(event = "compacted", channel_id = %doc, bytes = done.state_bytes, took = ?started.elapsed());
-    result.map(|()| done)
 }
 
 /// The result of something under way; for ever if nothing is.

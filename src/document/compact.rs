@@ -9,13 +9,26 @@ use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::UpdateLimits;
 use syncline_protocol::update::validate;
 
+use crate::name::DocName;
 use crate::store::Loaded;
 use crate::store::Snapshot;
+use crate::table::is_table;
+use crate::table::sidecar;
 
 use super::json::render_replica;
+use super::replay::replay;
 use super::replica::Deleted;
 use super::replica::Poisoned;
 use super::replica::Replica;
+
+/// As [`build`], with what is kept beside the document of this name.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_for(doc: &DocName, loaded: &Loaded, deleted: Deleted) -> Result<Option<Snapshot>, Poisoned> {
+    let Some(snapshot) = build(loaded, deleted)? else { return Ok(None) };
+    Ok(Some(Snapshot { sidecar: sidecar(doc, loaded)?, ..snapshot }))
+}
 
 /// Builds the snapshot of everything in `loaded`. Blocking and processor-bound. `None` when nothing is stored.
 ///
@@ -31,6 +44,14 @@ pub fn build(loaded: &Loaded, deleted: Deleted) -> Result<Option<Snapshot>, Pois
         Deleted::Collected => collected(loaded, &kept).or_else(|_| checked(kept.diff(&StateVector::default())?, &kept)),
     };
     Ok(Some(Snapshot { state: state?, through: loaded.last, sidecar: Bytes::new() }))
+}
+
+/// What is kept beside a table, folded.
+fn sidecar(doc: &DocName, loaded: &Loaded) -> Result<Bytes, Poisoned> {
+    if !is_table(doc) {
+        return Ok(Bytes::new());
+    }
+    replay(loaded, &[]).map(|(_, register)| sidecar::encode(&register))
 }
 
 fn collected(loaded: &Loaded, kept: &Replica) -> Result<Bytes, Poisoned> {

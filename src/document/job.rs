@@ -10,6 +10,9 @@ use syncline_protocol::state_vector::StateVector;
 
 use crate::name::DocName;
 use crate::store::Loaded;
+use crate::store::Record;
+use crate::table::is_table;
+use crate::table::register::Register;
 
 use super::inflight::InFlight;
 use super::inflight::Work;
@@ -17,6 +20,7 @@ use super::memory::Weight;
 use super::replica::Deleted;
 use super::replica::Poisoned;
 use super::replica::Replica;
+use super::replay::replay;
 use super::replica::View;
 use super::states::Prepared;
 use super::states::States;
@@ -46,7 +50,7 @@ pub enum Task {
         /// What is stored.
         loaded: Loaded,
         /// What is not, oldest first.
-        unsaved: Vec<Bytes>,
+        unsaved: Vec<Record>,
     },
     /// Encode what a reader lacks.
     Encode {
@@ -91,6 +95,8 @@ pub struct Built {
     pub replica: Replica,
     /// How much it is.
     pub weight: Weight,
+    /// What is kept of it beside, if it is a table.
+    pub register: Option<Box<Register>>,
 }
 
 impl PartialEq for Job {
@@ -115,9 +121,16 @@ impl Job {
                 let _flight = noted();
                 let snapshot = loaded.snapshot.iter().map(|snapshot| &snapshot.state);
                 let records = loaded.records.iter().map(|(_, record)| &record.update);
-                let updates = snapshot.chain(records).chain(&unsaved);
+                let updates = snapshot.chain(records).chain(unsaved.iter().map(|record| &record.update));
                 let weight = Weight::of(updates.clone());
-                Outcome::Built(Replica::load(Deleted::Kept, updates).map(|replica| Built { replica, weight }))
+                if is_table(&doc) {
+                    let replayed = replay(&loaded, &unsaved);
+                    return Outcome::Built(replayed.map(|(replica, register)| {
+                        Built { replica, weight, register: Some(Box::new(register)) }
+                    }));
+                }
+                let replica = Replica::load(Deleted::Kept, updates);
+                Outcome::Built(replica.map(|replica| Built { replica, weight, register: None }))
             }
             Task::Encode { view, have } => {
                 let flight = noted();

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use syncline_protocol::limits::CLIENT_ID_MAX;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::Summary;
+use syncline_protocol::update::UpdateLimits;
+use syncline_protocol::update::validate;
 use yrs::ClientID;
 use yrs::Doc;
 use yrs::OffsetKind;
@@ -18,6 +20,12 @@ use yrs::ReadTxn;
 use yrs::Transact;
 use yrs::Update;
 use yrs::updates::decoder::Decode;
+
+use crate::table::change::Author;
+use crate::table::change::ChangeSet;
+use crate::table::change::Source;
+use crate::table::plan::Put;
+use crate::table::register::Register;
 
 /// An update broke the engine. The replica is half changed and must be thrown away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +47,17 @@ pub struct Replica {
 /// Reads one document's content from another thread. Whoever holds the [`Replica`] merges nothing meanwhile: it would wait
 /// for the engine's lock.
 pub struct View(Doc);
+
+/// What came of an update to a table.
+#[derive(Debug)]
+pub enum Watched {
+    /// Nothing in it was new.
+    Nothing,
+    /// It was merged. Nothing need have become visible.
+    Changed(Box<ChangeSet>),
+    /// It would break this limit, and was not merged.
+    Full(usize),
+}
 
 /// Whether deleted content is kept in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +108,7 @@ impl Replica {
     /// Counts the structs of a valid, causally ready update as here, so that the next one can be judged before this one
     /// is merged. [`Self::apply`] has to follow before the content is read.
     pub fn expect(&mut self, summary: &Summary) {
-        for range in summary.ranges() {
-            self.clocks.advance(range.client, range.end);
-        }
+        advance(&mut self.clocks, summary);
     }
 
     /// Merges a valid, causally ready update, or several as one, that were expected or bring no structs that are new.
@@ -106,6 +123,67 @@ impl Replica {
             txn.apply_update(decoded).map_err(|_| Poisoned)?;
             Ok(txn.has_changes())
         })
+    }
+
+    /// As [`Self::apply`], of a table, and says what became visible. The structs need not be expected: they are counted
+    /// here. Nothing is merged when the table has no room for it.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_to_table(
+        &mut self,
+        update: &[u8],
+        summary: &Summary,
+        register: &mut Register,
+        author: &Author,
+        at_ms: u64,
+    ) -> Result<Watched, Poisoned> {
+        contain(|| {
+            declare(&self.doc, summary.roots(update));
+            let decoded = Update::decode_v1(update).map_err(|_| Poisoned)?;
+            let mut txn = self.doc.transact_mut();
+            let seen = register.look(&txn, update).map_err(|_| Poisoned)?;
+            // What the server itself brings was judged before.
+            if author.source != Source::System
+                && let Err(limit) = register.admit(seen.gains())
+            {
+                return Ok(Watched::Full(limit));
+            }
+            txn.apply_update(decoded).map_err(|_| Poisoned)?;
+            advance(&mut self.clocks, summary);
+            if !txn.has_changes() {
+                return Ok(Watched::Nothing);
+            }
+            txn.commit();
+            let change = register.observe(&txn, seen, update, summary, author, at_ms).map_err(|_| Poisoned)?;
+            Ok(Watched::Changed(Box::new(change)))
+        })
+    }
+
+    /// Writes into a table with the server's own client id. Answers the update that it makes, and what became visible.
+    ///
+    /// # Errors
+    /// [`Poisoned`] when the engine panics.
+    pub fn write_table(
+        &mut self,
+        puts: &[Put],
+        register: &mut Register,
+        author: &Author,
+        at_ms: u64,
+    ) -> Result<(Bytes, Summary, ChangeSet), Poisoned> {
+        contain(|| {
+            let mut txn = self.doc.transact_mut();
+            let (update, change) = register.carry_out(&mut txn, puts, author, at_ms).map_err(|_| Poisoned)?;
+            let summary = validate(&update, &UpdateLimits::none()).map_err(|_| Poisoned)?;
+            advance(&mut self.clocks, &summary);
+            Ok((update.into(), summary, change))
+        })
+    }
+
+    /// Says of the roots that are there what type those are whose name tells.
+    pub(super) fn declare_roots(&self) {
+        let names: Vec<String> = self.doc.transact().root_refs().map(|(name, _)| name.to_owned()).collect();
+        declare(&self.doc, names.iter().map(String::as_str));
     }
 
     /// How much of each client's history is here.
@@ -158,6 +236,12 @@ impl Replica {
         self.doc.transact().has_missing_updates()
     }
 
+    /// A look at the content. One at a time: nothing is merged while it lasts.
+    #[must_use]
+    pub fn transact(&self) -> yrs::Transaction<'_> {
+        self.doc.transact()
+    }
+
     /// The engine's document, for readers that walk its content.
     #[must_use]
     pub(super) fn doc(&self) -> &Doc {
@@ -167,6 +251,23 @@ impl Replica {
     fn engine_clocks(&self) -> StateVector {
         let vector = self.doc.transact().state_vector();
         vector.iter().map(|(client, clock)| (client.get(), *clock)).collect()
+    }
+}
+
+fn advance(clocks: &mut StateVector, summary: &Summary) {
+    for range in summary.ranges() {
+        clocks.advance(range.client, range.end);
+    }
+}
+
+/// The engine reports changes only in roots whose type it was told. Of the roots of cells the name tells.
+fn declare<'a>(doc: &Doc, roots: impl Iterator<Item = &'a str>) {
+    for root in roots {
+        if root.starts_with("t/") {
+            let _ = doc.get_or_insert_text(root);
+        } else if root.starts_with("f/") {
+            let _ = doc.get_or_insert_xml_fragment(root);
+        }
     }
 }
 

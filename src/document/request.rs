@@ -10,6 +10,9 @@ use syncline_protocol::state_vector::StateVector;
 use crate::store::Epoch;
 use crate::store::Seq;
 use crate::store::StoreError;
+use crate::table::command::TableAnswer;
+use crate::table::command::TableRequest;
+use crate::table::plan::Refused;
 
 /// One channel, as its document knows it. Never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,13 +48,21 @@ pub struct Refusal {
     pub code: ErrorCode,
     /// One sentence for the one who asked.
     pub message: Cow<'static, str>,
+    /// What the code promises besides, where it promises something.
+    pub data: Option<Box<serde_json::Map<String, serde_json::Value>>>,
 }
 
 impl Refusal {
     /// A refusal with a fixed or a made sentence.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), data: None }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Self { code: refused.code, message: refused.message.into(), data: Some(Box::new(refused.data)) }
     }
 }
 
@@ -93,6 +104,8 @@ pub enum Request {
         /// UTF-8.
         text: Bytes,
     },
+    /// Something about the records of a table.
+    Table(TableRequest),
     /// Who is present.
     Presence,
     /// Delete the document: its readers are closed, a tombstone stays.
@@ -113,7 +126,7 @@ pub struct Revision {
 }
 
 /// The answer to a [`Request`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// To [`Request::State`].
     State {
@@ -131,6 +144,10 @@ pub enum Answer {
         /// Where it stands.
         revision: Revision,
     },
+    /// To [`Request::Table`].
+    Table(TableAnswer),
+    /// To a [`Request::Table`] that was done before, under the same key.
+    Repeated(TableAnswer),
     /// To [`Request::Presence`].
     Presence(Vec<Present>),
     /// To [`Request::Say`], [`Request::Delete`] and [`Request::Flush`].

@@ -13,6 +13,7 @@ use syncline_protocol::state_vector::StateVector;
 use crate::store::Record;
 use crate::store::Seq;
 use crate::store::StoreError;
+use crate::table::change::ChangeSet;
 
 use super::request::ReaderId;
 use super::request::Ticket;
@@ -75,6 +76,8 @@ pub enum Purpose {
     Create,
     /// The creation of the document, which was there.
     Exist,
+    /// What it wrote into a table.
+    Write,
     /// Everything that came before it.
     Flush,
 }
@@ -96,6 +99,8 @@ pub struct Saving {
 struct Backlog {
     records: Vec<Record>,
     acks: Vec<Ack>,
+    /// What became visible, and by which of the records: told when they are durable.
+    changes: Vec<(usize, ChangeSet)>,
     bytes: usize,
 }
 
@@ -110,6 +115,8 @@ struct Writing {
 pub struct Released {
     /// These are saved.
     pub acks: Vec<Ack>,
+    /// These changes are durable, each with the record that holds it.
+    pub changes: Vec<(Seq, ChangeSet)>,
     /// These requests are told that nothing was saved. Their change stays here and is tried again all the same.
     pub refused: Vec<Ticket>,
 }
@@ -155,6 +162,12 @@ impl Saving {
             return;
         }
         self.queue.acks.extend(ack);
+    }
+
+    /// Something became visible by the record that was added last.
+    pub fn tell(&mut self, change: ChangeSet) {
+        let record = self.queue.records.len().saturating_sub(1);
+        self.queue.changes.push((record, change));
     }
 
     /// Somebody asks about changes that brought nothing new. They may still be unsaved: the answer comes when everything
@@ -214,7 +227,11 @@ impl Saving {
                 if self.queue.records.is_empty() {
                     acks.append(&mut self.queue.acks);
                 }
-                Released { acks, refused: Vec::new() }
+                // Records are numbered without a gap, and these are the last of them.
+                let first = saved.0.saturating_sub(writing.backlog.records.len() as u64) + 1;
+                let changes = writing.backlog.changes.into_iter();
+                let changes = changes.map(|(record, change)| (Seq(first + record as u64), change)).collect();
+                Released { acks, changes, refused: Vec::new() }
             }
             Err(_) => self.put_back(now, writing.backlog),
         }
@@ -223,12 +240,14 @@ impl Saving {
     fn put_back(&mut self, now: Moment, failed: Backlog) -> Released {
         let later = std::mem::replace(&mut self.queue, failed);
         self.queue.bytes += later.bytes;
+        let before = self.queue.records.len();
+        self.queue.changes.extend(later.changes.into_iter().map(|(record, change)| (before + record, change)));
         self.queue.records.extend(later.records);
         self.queue.acks.extend(later.acks);
         let wait = RETRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(RETRY_LAST);
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now.after(wait));
-        Released { acks: Vec::new(), refused: self.take_tickets() }
+        Released { refused: self.take_tickets(), ..Released::default() }
     }
 
     fn take_tickets(&mut self) -> Vec<Ticket> {
@@ -249,10 +268,10 @@ impl Saving {
         if self.queue.records.is_empty() { None } else { self.retry_at }
     }
 
-    /// The unsaved updates, oldest first: what a reload from the store has to merge again.
-    pub fn unsaved(&self) -> impl Iterator<Item = &Bytes> {
+    /// The unsaved records, oldest first: what a reload from the store has to merge again.
+    pub fn unsaved(&self) -> impl Iterator<Item = &Record> {
         let writing = self.writing.iter().flat_map(|writing| &writing.backlog.records);
-        writing.chain(&self.queue.records).map(|record| &record.update)
+        writing.chain(&self.queue.records)
     }
 
     /// Whether the backlog should be folded by [`Self::fold`].
@@ -261,6 +280,7 @@ impl Saving {
         self.queue.bytes > BACKLOG_BYTES_MAX.max(2 * self.folded_bytes)
             || self.queue.records.len() > BACKLOG_RECORDS_MAX
             || self.queue.acks.len() > BACKLOG_RECORDS_MAX
+            || self.queue.changes.len() > BACKLOG_RECORDS_MAX
     }
 
     /// Replaces the queued updates by the document's whole state, which contains them, the echoes of each reader by one
@@ -293,6 +313,7 @@ impl Saving {
         self.folded_bytes = state.update.len();
         self.queue.bytes = self.folded_bytes;
         self.queue.records = vec![state];
+        self.queue.changes.iter_mut().for_each(|(record, _)| *record = 0);
     }
 
     /// Whether a reader waits to hear its own updates again because they are durable.

@@ -33,6 +33,7 @@ use syncline_protocol::state_vector::StateVector;
 use utoipa::ToSchema;
 
 use crate::auth::Level;
+use crate::clock::rfc3339;
 use crate::document::json;
 use crate::document::request::Answer;
 use crate::document::request::Present;
@@ -47,7 +48,6 @@ use crate::http::listing;
 use crate::http::problem;
 use crate::http::problem::Problem;
 use crate::http::sv;
-use crate::http::time::rfc3339;
 use crate::name::DocName;
 use crate::store::Seq;
 
@@ -380,6 +380,7 @@ pub(super) fn unexpected(answer: &Answer) -> Problem {
         Answer::Saved(_) => "Saved",
         Answer::Created { .. } => "Created",
         Answer::Presence(_) => "Presence",
+        Answer::Table(_) | Answer::Repeated(_) => "Table",
         Answer::Done => "Done",
     };
     Problem::internal(format_args!("a document answered {kind} to another question"))

@@ -14,11 +14,11 @@ use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::clock::rfc3339;
 use crate::http::AppState;
 use crate::http::caller::Caller;
 use crate::http::problem;
 use crate::http::problem::Problem;
-use crate::http::time::rfc3339;
 use crate::name::DocName;
 use crate::name::NAME_BYTES_MAX;
 use crate::store::DocInfo;

@@ -36,7 +36,6 @@ pub mod serve;
 pub mod state;
 pub mod stateless;
 mod sv;
-pub mod time;
 pub mod ws;
 
 pub use state::AppState;

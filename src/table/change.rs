@@ -48,7 +48,7 @@ impl Source {
 }
 
 /// What one transaction changed. Everything is sorted, so equal histories give equal changes.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChangeSet {
     /// Who made it.
     pub author: Author,
@@ -66,6 +66,11 @@ pub struct ChangeSet {
     pub roots: BTreeSet<Arc<str>>,
     /// What was lost although somebody wrote it.
     pub overwrites: Vec<Overwrite>,
+    /// Cells of it that their fields do not take. The server puts them back in its next transaction, which has the same
+    /// list in `repaired`.
+    pub wrong: Vec<Repair>,
+    /// What this transaction of the server puts back.
+    pub repaired: Vec<Repair>,
 }
 
 impl ChangeSet {
@@ -78,6 +83,7 @@ impl ChangeSet {
             && self.meta.is_empty()
             && self.roots.is_empty()
             && self.overwrites.is_empty()
+            && self.repaired.is_empty()
     }
 
     /// Whether nothing but free content changed.
@@ -93,7 +99,7 @@ impl ChangeSet {
 }
 
 /// What became of one record.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RowChange {
     /// Its version after the change.
     pub version: u64,
@@ -137,7 +143,7 @@ pub struct Changed {
 }
 
 /// What became of one field.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FieldChange {
     /// Whether it came or went.
     pub life: Option<Life>,
@@ -146,7 +152,7 @@ pub struct FieldChange {
 }
 
 /// What became of one nested component.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ComponentChange {
     /// Whether it came or went.
     pub life: Option<Life>,
@@ -157,7 +163,7 @@ pub struct ComponentChange {
 }
 
 /// Two wrote one cell without knowing of each other, and one of them lost.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overwrite {
     /// The record.
     pub row: Arc<str>,
@@ -169,10 +175,14 @@ pub struct Overwrite {
     pub loser: Side,
     /// What the server did about it.
     pub resolution: Resolution,
+    /// The raw key of the record's map.
+    pub key: Arc<str>,
+    /// Whether what arrived last won.
+    pub arrived_won: bool,
 }
 
 /// One of two who wrote the same cell.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Side {
     /// What they wrote.
     pub value: Value,
@@ -207,14 +217,20 @@ impl Resolution {
 }
 
 /// A cell of an edit that its field does not take, put back by the server.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// The record.
     pub row: Arc<str>,
     /// The field.
     pub field: Arc<str>,
+    /// The raw key of the record's map.
+    pub key: Arc<str>,
     /// What was written.
     pub value: Value,
+    /// What was there before, and is put back; [`Value::Null`] when the key is taken away.
+    pub was: Value,
     /// Which rule it broke: a word of [`crate::table::field::Rule`].
     pub rule: &'static str,
+    /// Who wrote it, where that is known: they are told.
+    pub user: Option<Arc<str>>,
 }

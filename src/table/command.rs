@@ -38,6 +38,25 @@ pub enum TableRequest {
     Write(Box<Write>),
 }
 
+/// Records in one request from which on it takes the engine milliseconds.
+const WEIGHTY: usize = 200;
+
+impl TableRequest {
+    /// Whether it takes so long that others should not wait for it on the same thread.
+    #[must_use]
+    pub fn is_weighty(&self) -> bool {
+        match self {
+            Self::Page { limit, .. } => *limit > WEIGHTY,
+            Self::Write(write) => match &write.command {
+                Command::CreateRecords { records, .. } => records.len() > WEIGHTY,
+                Command::PatchRecords { records, .. } => records.len() > WEIGHTY,
+                _ => false,
+            },
+            Self::Describe | Self::Record { .. } => false,
+        }
+    }
+}
+
 /// A place between records: just behind the one with this order key and id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {

@@ -121,7 +121,8 @@ pub fn weight(change: &ChangeSet) -> usize {
     let meta: usize = change.meta.values().map(|value| 500 + value_weight(value)).sum();
     let side = |side: &Side| 2 * value_weight(&side.value);
     let overwrites: usize = change.overwrites.iter().map(|lost| 1000 + side(&lost.winner) + side(&lost.loser)).sum();
-    rows + fields + views + meta + overwrites + change.roots.iter().map(|root| 500 + root.len()).sum::<usize>()
+    let repaired: usize = change.repaired.iter().map(|repair| 500 + 2 * value_weight(&repair.value)).sum();
+    rows + fields + views + meta + overwrites + repaired + change.roots.iter().map(|root| 500 + root.len()).sum::<usize>()
 }
 
 /// About how many bytes a value takes.
@@ -136,25 +137,6 @@ pub fn value_weight(value: &Value) -> usize {
             entries.iter().map(|(key, value)| key.len() + 24 + value_weight(value)).sum::<usize>() + 24
         }
     }
-}
-
-/// What the one who wrote is told about cells that were put back.
-#[must_use]
-pub fn repairs(doc: &DocName, repairs: &[Repair], author: &Author) -> Vec<Happening> {
-    let (key, id) = own_id(doc);
-    // Nobody to tell where nobody is signed in.
-    let Some(user) = &author.user else { return Vec::new() };
-    let told = |repair: &Repair| {
-        Happening::new("error:validation")
-            .id(key, id)
-            .id("recordId", &*repair.row)
-            .id("fieldId", &*repair.field)
-            .both("value", repair.value.clone())
-            .with("rule", repair.rule)
-            .with("reverted", true)
-            .to(user.clone())
-    };
-    repairs.iter().map(told).collect()
 }
 
 /// What the room is told when the document was deleted.
@@ -200,6 +182,25 @@ fn walk(change: &ChangeSet, tell: Tell<'_>) {
     for overwrite in &change.overwrites {
         walk_overwrite(overwrite, tell);
     }
+    for repair in &change.repaired {
+        walk_repair(repair, tell);
+    }
+}
+
+/// The one who wrote is told; the room, where nobody is signed in.
+fn walk_repair(repair: &Repair, tell: Tell<'_>) {
+    tell(&|| {
+        let told = Happening::new("error:validation")
+            .id("recordId", &*repair.row)
+            .id("fieldId", &*repair.field)
+            .both("value", repair.value.clone())
+            .with("rule", repair.rule)
+            .with("reverted", true);
+        match &repair.user {
+            Some(user) => told.to(user.clone()),
+            None => told,
+        }
+    });
 }
 
 // ---- fields ------------------------------------------------------------------------------------------------------
@@ -427,7 +428,7 @@ fn with_parts(mut shown: Value, row: &RowChange) -> Value {
 
 /// Both are told; one who is not signed in cannot be.
 fn walk_overwrite(overwrite: &Overwrite, tell: Tell<'_>) {
-    let Overwrite { row, field, winner, loser, resolution } = overwrite;
+    let Overwrite { row, field, winner, loser, resolution, .. } = overwrite;
     let users = [&winner.user, &loser.user];
     let both_are_one = users[0] == users[1];
     for user in users.into_iter().flatten().take(if both_are_one { 1 } else { 2 }) {

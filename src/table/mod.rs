@@ -4,11 +4,21 @@
 //! document, and each transaction is turned into one [`ChangeSet`] of what became visible, from which versions, events and
 //! answers follow. Nothing here waits, and the only thing it knows outside is the engine's document.
 
+pub mod answered;
+mod before;
+pub mod carry;
 pub mod change;
 pub mod command;
+pub mod content;
 pub mod events;
+pub mod exchange;
 pub mod field;
+pub mod ledger;
+pub mod order;
 pub mod plan;
+pub mod register;
+mod settle;
+pub mod sidecar;
 pub mod state;
 pub mod view;
 

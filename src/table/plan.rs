@@ -12,7 +12,7 @@ pub enum Put {
     /// In the root `meta`.
     Meta { key: &'static str, value: Option<Value> },
     /// A new map in the root `rows`, with its entries.
-    NewRow { row: Arc<str>, entries: Vec<(String, Value)> },
+    NewRow { row: Arc<str>, entries: Vec<(String, Value)>, components: bool },
     /// In the map of a record: `<field>`, `<field>/<flag>`, `<field>#<client>`, `$o`, `$d`, `$h`.
     Cell { row: Arc<str>, key: String, value: Option<Value> },
     /// A new map in the root `cols`, with its entries; `opts` becomes a nested map, and `choices` in it another one.
@@ -42,3 +42,8 @@ pub enum Report {
     /// These records, in this order.
     Records(Vec<(Arc<str>, Option<Merged>)>),
 }
+// STUB
+pub struct Sight<'a> { pub doc: &'a str, pub table: &'a super::state::Table, pub raw: &'a dyn Fn(&str) -> super::content::Raw, pub now_ms: u64, pub epoch: crate::store::Epoch }
+pub struct Refused { pub code: syncline_protocol::ErrorCode, pub message: String, pub data: serde_json::Map<String, Value> }
+pub fn plan(_: &Sight<'_>, _: &super::command::Write, _: &mut dyn FnMut() -> u32) -> Result<Plan, Refused> { Err(Refused { code: syncline_protocol::ErrorCode::Internal, message: String::new(), data: serde_json::Map::new() }) }
+impl Put { pub fn bytes(&self) -> usize { 10 } }

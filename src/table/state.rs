@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::change::Resolution;
+use super::content::Raw;
+use super::field;
 use super::view::FieldView;
 use super::view::Stamp;
 
@@ -16,46 +19,79 @@ use super::view::Stamp;
 #[derive(Debug, Default)]
 pub struct Table {
     /// Every record, deleted ones too.
-    pub(super) rows: HashMap<Arc<str>, Row>,
+    pub(crate) rows: HashMap<Arc<str>, Row>,
     /// Order key and id of every record, deleted ones too, in byte order.
-    pub(super) order: BTreeSet<(Arc<str>, Arc<str>)>,
+    pub(crate) order: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Every field, deleted ones too.
-    pub(super) fields: BTreeMap<Arc<str>, FieldView>,
+    pub(crate) fields: BTreeMap<Arc<str>, FieldView>,
     /// The root `meta`: `schema`, `title`, `settings`, …
-    pub(super) meta: BTreeMap<Arc<str>, Value>,
+    pub(crate) meta: BTreeMap<Arc<str>, Value>,
     /// Records that are not deleted.
-    pub(super) live: usize,
+    pub(crate) live: usize,
 }
 
 /// What is kept of one record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Row {
     /// Its order key; empty when it has none.
-    pub(super) order: Arc<str>,
+    pub(crate) order: Arc<str>,
     /// How often its visible state changed.
-    pub(super) version: u64,
+    pub(crate) version: u64,
     /// When it came.
-    pub(super) created: Stamp,
+    pub(crate) created: Stamp,
     /// When it last changed.
-    pub(super) updated: Stamp,
+    pub(crate) updated: Stamp,
     /// When it was marked as deleted, if it is.
-    pub(super) deleted: Option<Stamp>,
+    pub(crate) deleted: Option<Stamp>,
+    /// Its height in pixels; [`Value::Null`] when it has none of its own.
+    pub(crate) height: Value,
     /// Its fields that were ever written, sorted by id.
-    pub(super) fields: Vec<FieldMark>,
+    pub(crate) fields: Vec<FieldMark>,
 }
 
 /// When a cell last changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldMark {
     /// The field.
-    pub(super) field: Arc<str>,
+    pub(crate) field: Arc<str>,
     /// The record's version then.
-    pub(super) version: u64,
+    pub(crate) version: u64,
     /// When and by whom.
-    pub(super) stamp: Stamp,
+    pub(crate) stamp: Stamp,
 }
 
 impl Table {
+    /// What is done when two wrote one cell without knowing of each other: `meta.settings.staleOffline`.
+    #[must_use]
+    pub fn policy(&self) -> Resolution {
+        let word = self.meta.get("settings").and_then(|settings| settings.get("staleOffline")).and_then(Value::as_str);
+        let all = [Resolution::LatestArrival, Resolution::OnlineWins];
+        all.into_iter().find(|policy| Some(policy.word()) == word).unwrap_or_default()
+    }
+
+    /// What each field shows, from the raw keys of a record. Reserved keys are no cells.
+    #[must_use]
+    pub fn cells(&self, raw: &Raw) -> BTreeMap<Arc<str>, Value> {
+        let cells = raw.iter().filter(|(key, _)| !field::is_reserved(key)).map(|(key, value)| (&**key, value));
+        let mut by_field: BTreeMap<&str, Vec<(&str, &Value)>> = BTreeMap::new();
+        cells.for_each(|(key, value)| by_field.entry(field::field_of(key)).or_default().push((key, value)));
+        let shown = by_field.into_iter().map(|(id, raw)| (self.id_of(id), self.cell(id, raw)));
+        shown.filter(|(_, value)| !value.is_null()).collect()
+    }
+
+    /// What one field shows, from the raw keys that are its.
+    pub(crate) fn cell<'a>(&self, id: &str, raw: impl IntoIterator<Item = (&'a str, &'a Value)>) -> Value {
+        match self.fields.get(id) {
+            Some(field) => field::read(field, raw),
+            None => field::read_free(raw),
+        }
+    }
+
+    /// The field's own name of itself, so that there is one allocation of it.
+    fn id_of(&self, id: &str) -> Arc<str> {
+        self.fields.get_key_value(id).map_or_else(|| Arc::from(id), |(id, _)| id.clone())
+    }
+
     /// Whether the document says of itself that it is a grid: then its fields are declared, and cells are checked.
     #[must_use]
     pub fn is_declared(&self) -> bool {

@@ -73,3 +73,9 @@ pub struct Stamp {
     /// `None` where nobody was signed in.
     pub user: Option<Arc<str>>,
 }
+// STUB
+use super::content::Raw; use super::state::Table; use super::plan::Refused; use super::command::Position;
+pub fn record_view(_: &Table, _: &str, _: &Raw) -> Option<RecordView> { None }
+pub fn field_view(_: &Table, _: &str) -> Option<FieldView> { None }
+pub fn table_view(_: &Table, _: u64) -> TableView { TableView { title: None, fields: vec![], record_count: 0, revision: 0, settings: Value::Null } }
+pub fn page(_: &Table, _: &dyn Fn(&str) -> Raw, _: Option<&Position>, _: usize, _: Option<&[String]>, _: bool) -> Result<(Vec<RecordView>, Option<Position>), Refused> { Ok((vec![], None)) }

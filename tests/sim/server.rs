@@ -320,6 +320,7 @@ impl Server {
 
     fn perform(&mut self, id: u64, actor: &mut Actor, effect: Effect) -> Go {
         match effect {
+            Effect::Publish { .. } => {} // Nobody listens here.
             Effect::Load => self.call(id, actor.doc, Work::Load),
             Effect::Run(job) => self.call(id, actor.doc, Work::Job(Some(job))),
             Effect::Delete => self.call(id, actor.doc, Work::Delete),

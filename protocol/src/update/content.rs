@@ -10,7 +10,7 @@ use crate::update::json::Fault;
 pub(super) const GC: u8 = 0;
 pub(super) const DELETED: u8 = 1;
 const JSON: u8 = 2;
-const BINARY: u8 = 3;
+pub(super) const BINARY: u8 = 3;
 pub(super) const STRING: u8 = 4;
 const EMBED: u8 = 5;
 const FORMAT: u8 = 6;

@@ -22,6 +22,7 @@
 
 mod content;
 mod cursor;
+mod entries;
 mod few;
 mod invalid;
 mod json;
@@ -39,6 +40,18 @@ mod write;
 use crate::limits::STATE_VECTOR_CLIENTS_MAX;
 
 pub use content::ContentKinds;
+pub use entries::AnyValue;
+pub use entries::Content;
+pub use entries::DEPTH_MAX;
+pub use entries::Entries;
+pub use entries::EntryId;
+pub use entries::Gain;
+pub use entries::Place;
+pub use entries::Standing;
+pub use entries::Touch;
+pub use entries::Written;
+pub use entries::gains;
+pub use entries::read_any;
 pub use invalid::Invalid;
 pub use merge::merge;
 pub use nesting::NESTING_MAX;
@@ -76,8 +89,9 @@ impl Default for UpdateLimits {
 }
 
 impl UpdateLimits {
-    /// For bytes of our own, which were checked when they came in.
-    pub(crate) const fn none() -> Self {
+    /// For bytes of our own, which were checked when they came in: without bounds.
+    #[must_use]
+    pub const fn none() -> Self {
         Self { bytes_max: usize::MAX, structs_max: usize::MAX, clients_max: usize::MAX, allow_subdocuments: true }
     }
 }

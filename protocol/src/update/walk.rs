@@ -41,6 +41,8 @@ pub(super) struct Block<'a> {
     pub(super) origin: Option<Id>,
     pub(super) right_origin: Option<Id>,
     pub(super) parent: Parent<'a>,
+    /// The key in its parent; only of a struct that names its parent.
+    pub(super) key: Option<&'a str>,
 }
 
 impl Block<'_> {
@@ -119,6 +121,7 @@ fn block<'a>(cursor: &mut Cursor<'a>, client: u64, clock: u32, limits: &UpdateLi
         origin: None,
         right_origin: None,
         parent: Parent::Inherited,
+        key: None,
     };
     match info {
         content::GC => (block.length, block.kind) = (cursor.length()?, ContentKinds::GC),
@@ -155,7 +158,7 @@ fn item<'a>(cursor: &mut Cursor<'a>, block: &mut Block<'a>, limits: &UpdateLimit
             _ => return Err(Invalid::ParentInfo { at }),
         };
         if block.info & HAS_PARENT_SUB != 0 {
-            cursor.string()?;
+            block.key = Some(cursor.string()?);
         }
     }
     block.content_at = cursor.at();

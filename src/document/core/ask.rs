@@ -58,6 +58,7 @@ impl<P> Core<P> {
                 effects.push(Effect::Stateless { from: None, payload: text });
                 answer(effects, ticket, Ok(Answer::Done));
             }
+            Request::Table(asked) => self.ask_table(now, ticket, asked, effects),
             Request::Presence => answer(effects, ticket, Ok(Answer::Presence(self.present()))),
             Request::Delete => self.delete(now, ticket, effects),
             Request::Flush => self.acknowledge_with(Some(Ack::Ticket { ticket, purpose: Purpose::Flush }), effects),

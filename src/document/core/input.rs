@@ -21,6 +21,7 @@ use crate::store::Loaded;
 use crate::store::Record;
 use crate::store::Seq;
 use crate::store::StoreError;
+use crate::table::change::ChangeSet;
 
 /// What happens to a document.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ pub struct Compacted {
 }
 
 /// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Load the document.
     Load,
@@ -223,6 +224,15 @@ pub enum Effect {
         ticket: Ticket,
         /// The answer.
         result: Result<Answer, Refusal>,
+    },
+    /// What became visible in a table, and is durable: to whoever listens.
+    Publish {
+        /// The document's life.
+        epoch: Epoch,
+        /// The record that holds it.
+        seq: Seq,
+        /// What.
+        change: Box<ChangeSet>,
     },
     /// This channel is to be told that something it said counts for nothing, and why. It goes on.
     Deny {

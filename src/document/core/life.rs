@@ -97,7 +97,7 @@ impl<P> Core<P> {
 
     /// The engine has read it.
     pub(super) fn built(&mut self, now: Now, built: Result<Built, Poisoned>, effects: &mut Vec<Effect>) {
-        let Ok(Built { replica, weight }) = built else {
+        let Ok(Built { replica, weight, register }) = built else {
             let refusal = Refusal::new(ErrorCode::ChannelError, "the stored document cannot be rebuilt");
             return self.not_loaded(now, &refusal, effects);
         };
@@ -106,7 +106,7 @@ impl<P> Core<P> {
         let (answered, then) = (std::mem::take(&mut building.answered), building.then.take());
         let (notes, name) = (self.guards.inflight.clone(), self.name.clone());
         self.weighed(weight);
-        self.phase = Phase::Live(Live { replica, notes, name, exists, states });
+        self.phase = Phase::Live(Live { replica, register, notes, name, exists, states });
         self.merge_unproved(now, effects);
         self.greet_newcomers(&answered, effects);
         if let Some(Creation { ticket, template, member }) = then {
@@ -146,6 +146,7 @@ impl<P> Core<P> {
         for reader in readers {
             self.end(reader, refusal.code, effects);
         }
+        self.answers.clear();
         self.batch.applied.clear();
         self.batch.together.clear();
         self.phase = closed(now, refusal);

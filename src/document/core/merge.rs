@@ -29,6 +29,7 @@ use super::Applied;
 use super::Core;
 use super::Effect;
 use super::Event;
+use super::Live;
 use super::PAUSE;
 use super::Phase;
 use super::ReaderId;
@@ -290,6 +291,9 @@ impl<P> Core<P> {
             let refusal = Refusal::new(ErrorCode::PayloadTooLarge, "the document has reached its largest size");
             return self.refuse(source, &refusal, effects);
         }
+        if matches!(&self.phase, Phase::Live(Live { register: Some(_), .. })) {
+            return self.merge_into_table(now, source, update, summary, ack, effects);
+        }
         if !self.pending.has_room(update.len()) {
             self.merge_pending(now, effects);
         }
@@ -393,7 +397,7 @@ impl<P> Core<P> {
     }
 
     /// Loads again: the engine broke. What it holds is worthless now; the store and the unsaved updates are not.
-    fn start_over(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn start_over(&mut self, effects: &mut Vec<Effect>) {
         self.reload(effects);
         self.forget_expected();
     }
@@ -426,14 +430,26 @@ impl<P> Core<P> {
     }
 
     pub(super) fn record(&mut self, now: Now, update: Bytes, user: Option<Arc<str>>, ack: Option<Ack>) {
+        self.record_with(now, update, user, Bytes::new(), ack);
+    }
+
+    /// As [`Self::record`], with what does not follow from the update.
+    pub(super) fn record_with(
+        &mut self,
+        now: Now,
+        update: Bytes,
+        user: Option<Arc<str>>,
+        sidecar: Bytes,
+        ack: Option<Ack>,
+    ) {
         self.compaction.log_bytes += update.len();
         self.compaction.log_records += 1;
         self.size = Size { bytes: self.size.bytes + update.len(), exact: false };
         self.content_bytes += added(update.len());
-        self.saving.add(Record { update, user, at_ms: now.wall_ms, sidecar: Bytes::new() }, ack);
+        self.saving.add(Record { update, user, at_ms: now.wall_ms, sidecar }, ack);
     }
 
-    fn user_of(&self, source: &Source) -> Option<Arc<str>> {
+    pub(super) fn user_of(&self, source: &Source) -> Option<Arc<str>> {
         let member = match source {
             Source::Reader { reader, .. } => self.readers.get(reader)?.member.as_ref(),
             Source::Ticket { member, .. } => member.as_ref(),
@@ -441,7 +457,7 @@ impl<P> Core<P> {
         member.map(|member| member.user.clone())
     }
 
-    fn refuse(&mut self, source: &Source, refusal: &Refusal, effects: &mut Vec<Effect>) {
+    pub(super) fn refuse(&mut self, source: &Source, refusal: &Refusal, effects: &mut Vec<Effect>) {
         if refusal.code == ErrorCode::InvalidUpdate {
             effects.push(Effect::Count(Event::Refused));
         }
@@ -453,7 +469,7 @@ impl<P> Core<P> {
         }
     }
 
-    fn has_room(&mut self, now: Now, bytes: usize, effects: &mut Vec<Effect>) -> bool {
+    pub(super) fn has_room(&mut self, now: Now, bytes: usize, effects: &mut Vec<Effect>) -> bool {
         let max = self.settings.doc_bytes_max;
         if self.size.bytes + self.pending.bytes + bytes > max {
             self.merge_pending(now, effects);

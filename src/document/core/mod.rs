@@ -17,6 +17,7 @@ mod questions;
 mod readers;
 mod settle;
 mod source;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -36,11 +37,13 @@ use syncline_protocol::update::UpdateLimits;
 use crate::clock::Now;
 use crate::name::DocName;
 use crate::store::Epoch;
+use crate::table::register::Register;
 
 use super::awareness::Awareness;
 use super::inflight::InFlight;
 use super::quarantine::Quarantine;
 use super::replica::Replica;
+use super::request::Answer;
 use super::request::Member;
 use super::saving::Saving;
 use super::states::States;
@@ -118,6 +121,8 @@ pub struct Core<P> {
     /// Writers to be asked for what was dropped, and when.
     ask_later: BTreeMap<ReaderId, Moment>,
     pending: Pending,
+    /// What requests that wrote into a table hear when that is durable. As many as wait for an append.
+    answers: BTreeMap<Ticket, Answer>,
     /// Updates that broke the engine when they were merged together; each is tried alone once the content is back.
     unproved: VecDeque<Taken>,
     batch: Batch,
@@ -183,6 +188,8 @@ struct Building {
 #[derive(Debug)]
 struct Live {
     replica: Replica,
+    /// What is kept beside it, if it is a table.
+    register: Option<Box<Register>>,
     /// Encoding is noted too: the engine has merged updates that it could not encode.
     notes: Arc<InFlight>,
     name: DocName,
@@ -283,6 +290,7 @@ impl<P> Core<P> {
             waiting: Waiting::default(),
             ask_later: BTreeMap::new(),
             pending: Pending::default(),
+            answers: BTreeMap::new(),
             unproved: VecDeque::new(),
             batch: Batch::default(),
             size: Size::default(),

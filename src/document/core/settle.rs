@@ -20,6 +20,7 @@ use crate::document::saving::lowered;
 use crate::store::Record;
 use crate::store::Seq;
 use crate::store::StoreError;
+use crate::table::sidecar;
 
 use super::Core;
 use super::Effect;
@@ -60,8 +61,10 @@ impl<P> Core<P> {
             }
             Ack::Status { .. } => {}
             Ack::Since { reader, since } => self.release_since(reader, &since, effects),
+            Ack::Ticket { ticket, purpose: Purpose::Write } => self.release_answer(ticket, effects),
             Ack::Ticket { ticket, purpose } => {
                 let answer = match purpose {
+                    Purpose::Write => return,
                     Purpose::Save => Answer::Saved(self.saving.saved()),
                     Purpose::Create => Answer::Created { created: true, revision: self.revision() },
                     Purpose::Exist => Answer::Created { created: false, revision: self.revision() },
@@ -113,6 +116,9 @@ impl<P> Core<P> {
         effects: &mut Vec<Effect>,
     ) {
         let released = self.saving.finished(now.moment, batch, result);
+        for (seq, change) in released.changes {
+            effects.push(Effect::Publish { epoch: self.epoch, seq, change: Box::new(change) });
+        }
         for ack in released.acks {
             self.release(ack, effects);
         }
@@ -120,6 +126,7 @@ impl<P> Core<P> {
         effects.push(Effect::Count(Event::AppendFailed));
         let refusal = Refusal::from(error.clone());
         for ticket in released.refused {
+            self.answers.remove(&ticket);
             effects.push(Effect::Answer { ticket, result: Err(refusal.clone()) });
         }
         if *error == StoreError::Deleted && matches!(self.phase, Phase::Live(_)) {
@@ -134,7 +141,9 @@ impl<P> Core<P> {
         }
         let Ok(update) = live.encode(&StateVector::default()) else { return self.broken(now, effects) };
         self.size = Size { bytes: update.len(), exact: true };
-        self.saving.fold(Record { update, user: None, at_ms: now.wall_ms, sidecar: Bytes::new() }, starts_of);
+        // One record for many: what followed from each of them goes along.
+        let sidecar = live.register.as_ref().map(|register| sidecar::encode(register)).unwrap_or_default();
+        self.saving.fold(Record { update, user: None, at_ms: now.wall_ms, sidecar }, starts_of);
     }
 }
 

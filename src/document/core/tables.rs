@@ -1,0 +1,323 @@
+//! What a table adds to a document: each update is one transaction with its own consequences, and requests write records.
+
+use bytes::Bytes;
+use syncline_protocol::ErrorCode;
+use syncline_protocol::update::Summary;
+
+use crate::clock::Now;
+use crate::document::inflight::Work;
+use crate::document::replica::Poisoned;
+use crate::document::replica::Watched;
+use crate::document::request::Answer;
+use crate::document::request::Refusal;
+use crate::document::saving::Ack;
+use crate::document::saving::Purpose;
+use crate::table::change::Author;
+use crate::table::change::ChangeSet;
+use crate::table::change::Source as Way;
+use crate::table::command::Command;
+use crate::table::command::Done;
+use crate::table::command::Once;
+use crate::table::command::TableAnswer;
+use crate::table::command::TableRequest;
+use crate::table::command::Write;
+use crate::table::content;
+use crate::table::plan::Plan;
+use crate::table::plan::Put;
+use crate::table::plan::Report;
+use crate::table::plan::Sight;
+use crate::table::plan::plan;
+use crate::table::sidecar;
+use crate::table::view;
+
+use super::Applied;
+use super::Core;
+use super::Effect;
+use super::Event;
+use super::Live;
+use super::Phase;
+use super::Ticket;
+use super::source::Kind;
+use super::source::Source;
+
+/// A put as part of an update: its key, its item and its deletion take about so much beside the value.
+const PUT_BYTES: usize = 64;
+
+impl<P> Core<P> {
+    /// As `merge`, for a table. Nothing waits for other updates here: a version counts transactions.
+    pub(super) fn merge_into_table(
+        &mut self,
+        now: Now,
+        source: &Source,
+        update: Bytes,
+        summary: &Summary,
+        ack: Option<Ack>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let author = Author { user: self.user_of(source), source: way_of(source), correlation_id: None };
+        let Phase::Live(live) = &mut self.phase else { return };
+        let before: Vec<(u64, u32)> = starts(summary, |client| live.replica.clocks().clock(client));
+        let flight = self.guards.inflight.begin(Work::Apply, self.name.as_str(), author.user.as_deref(), &update);
+        let watched = live.apply(&update, summary, &author, now.wall_ms);
+        drop(flight);
+        match watched {
+            Err(Poisoned) => {
+                effects.push(Effect::Count(Event::Poisoned));
+                self.start_over(effects);
+                self.refuse(source, &Refusal::new(ErrorCode::InvalidUpdate, "the update cannot be merged"), effects);
+            }
+            Ok(Watched::Full(limit)) => self.refuse(source, &full(limit), effects),
+            Ok(Watched::Nothing) => self.acknowledge_with(ack, effects),
+            Ok(Watched::Changed(mut change)) => {
+                for (client, clock) in before {
+                    self.batch.before.entry(client).or_insert(clock);
+                }
+                self.batch.applied.push(Applied { from: source.reader(), update: update.clone() });
+                self.record(now, update, author.user, ack);
+                effects.push(Effect::Count(Event::Applied));
+                let reply = match &self.phase {
+                    Phase::Live(Live { register: Some(register), .. }) => register.reply_to(&mut change),
+                    _ => None,
+                };
+                let wrong = change.wrong.clone();
+                self.tell(*change);
+                if let Some(puts) = reply {
+                    self.reply(now, &puts, wrong, effects);
+                }
+            }
+        }
+    }
+
+    /// Puts back what a client may not have written, and asserts again what the table's policy says.
+    fn reply(&mut self, now: Now, puts: &[Put], wrong: Vec<crate::table::change::Repair>, effects: &mut Vec<Effect>) {
+        let author = Author { source: Way::System, ..Author::default() };
+        match self.write(now, puts, &author, Bytes::new(), None, effects) {
+            Ok(mut change) => {
+                change.repaired = wrong;
+                self.tell(change);
+            }
+            Err(Poisoned) => self.start_over(effects),
+        }
+    }
+
+    fn tell(&mut self, change: ChangeSet) {
+        if !change.is_empty() {
+            self.saving.tell(change);
+        }
+    }
+
+    /// One transaction of the server: merged, recorded and sent like any other.
+    fn write(
+        &mut self,
+        now: Now,
+        puts: &[Put],
+        author: &Author,
+        sidecar: Bytes,
+        ack: Option<Ack>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<ChangeSet, Poisoned> {
+        let Phase::Live(Live { replica, register: Some(register), exists, states, .. }) = &mut self.phase else {
+            return Err(Poisoned);
+        };
+        let flight = self.guards.inflight.begin(Work::Apply, self.name.as_str(), author.user.as_deref(), &[]);
+        let written = replica.write_table(puts, register, author, now.wall_ms);
+        drop(flight);
+        let (update, summary, change) = written?;
+        *exists = true;
+        states.changed(&update);
+        for range in summary.ranges() {
+            self.batch.before.entry(range.client).or_insert(range.start);
+        }
+        self.batch.applied.push(Applied { from: None, update: update.clone() });
+        self.record_with(now, update, author.user.clone(), sidecar, ack);
+        effects.push(Effect::Count(Event::Applied));
+        Ok(change)
+    }
+
+    /// What REST asks of the records.
+    pub(super) fn ask_table(&mut self, now: Now, ticket: Ticket, asked: TableRequest, effects: &mut Vec<Effect>) {
+        let result = match asked {
+            TableRequest::Write(write) => match self.command(now, ticket, *write, effects) {
+                Ok(()) => return, // Answered when it is durable.
+                Err(refusal) => Err(refusal),
+            },
+            asked => self.read_table(&asked).map(Answer::Table),
+        };
+        effects.push(Effect::Answer { ticket, result });
+    }
+
+    fn read_table(&self, asked: &TableRequest) -> Result<TableAnswer, Refusal> {
+        let Phase::Live(live) = &self.phase else { return Err(no_such_table()) };
+        let Some(register) = live.register.as_ref().filter(|_| live.exists) else { return Err(no_such_table()) };
+        let revision = self.saving.saved().0;
+        let txn = live.replica.transact();
+        let raw = |row: &str| content::raw_row(&txn, row);
+        match asked {
+            TableRequest::Describe => Ok(TableAnswer::Table(view::table_view(&register.table, revision))),
+            TableRequest::Page { after, limit, fields, include_deleted } => {
+                let page = view::page(&register.table, &raw, after.as_ref(), *limit, fields.as_deref(), *include_deleted);
+                let (records, next) = page.map_err(Refusal::from)?;
+                Ok(TableAnswer::Page { records, next, revision })
+            }
+            TableRequest::Record { id } => {
+                let record = view::record_view(&register.table, id, &raw(id));
+                let record = record.ok_or_else(|| Refusal::new(ErrorCode::NotFound, "there is no such record"))?;
+                Ok(TableAnswer::Records(vec![Done { record, merged: None }]))
+            }
+            TableRequest::Write(_) => Err(Refusal::new(ErrorCode::Internal, "a write is no question")),
+        }
+    }
+
+    /// Carries a command out, once. Its answer leaves when everything that it rests on is durable.
+    fn command(&mut self, now: Now, ticket: Ticket, write: Write, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let Phase::Live(live) = &self.phase else { return Err(no_such_table()) };
+        let Some(register) = live.register.as_ref() else { return Err(no_such_table()) };
+        if let Some(report) = repeated(register, write.once.as_ref(), now.wall_ms)? {
+            let answer = live.report(&report, self.saving.saved().0)?;
+            self.answer_when_durable(ticket, Answer::Repeated(answer), effects);
+            return Ok(());
+        }
+        let creates = matches!(write.command, Command::CreateTable { .. } | Command::AddField(_));
+        if !live.exists && !creates {
+            return Err(no_such_table());
+        }
+        let Plan { puts, report } = live.plan(self.name.as_str(), self.epoch, &write, now.wall_ms)?;
+        if !self.has_room(now, puts.iter().map(put_bytes).sum(), effects) {
+            return Err(full(self.settings.doc_bytes_max));
+        }
+        if puts.is_empty() {
+            let Phase::Live(live) = &self.phase else { return Err(no_such_table()) };
+            let answer = live.report(&report, self.saving.saved().0)?;
+            self.answer_when_durable(ticket, Answer::Table(answer), effects);
+            return Ok(());
+        }
+        self.carry_out(now, ticket, &puts, write, report, effects)
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        puts: &[Put],
+        write: Write,
+        report: Report,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let way = if matches!(write.command, Command::CreateRecords { import: true, .. }) { Way::Import } else { Way::Api };
+        let author = Author { user: write.user, source: way, correlation_id: write.correlation_id };
+        let beside = write.once.as_ref().map(|once| sidecar::encode_once(once, &report)).unwrap_or_default();
+        let ack = Some(Ack::Ticket { ticket, purpose: Purpose::Write });
+        let change = match self.write(now, puts, &author, beside, ack, effects) {
+            Ok(change) => change,
+            Err(Poisoned) => {
+                effects.push(Effect::Count(Event::Poisoned));
+                self.start_over(effects);
+                return Err(Refusal::new(ErrorCode::Internal, "the table could not be written"));
+            }
+        };
+        self.tell(change);
+        let Phase::Live(live) = &mut self.phase else { return Ok(()) };
+        let answer = live.report(&report, self.saving.saved().0);
+        if let (Some(once), Some(register)) = (write.once, &mut live.register) {
+            register.answered.keep(once, report, now.wall_ms);
+        }
+        // What was written can be shown; a record that another one's policy purged in the same breath cannot be.
+        self.answers.insert(ticket, Answer::Table(answer?));
+        Ok(())
+    }
+
+    fn answer_when_durable(&mut self, ticket: Ticket, answer: Answer, effects: &mut Vec<Effect>) {
+        self.answers.insert(ticket, answer);
+        self.acknowledge_with(Some(Ack::Ticket { ticket, purpose: Purpose::Write }), effects);
+    }
+
+    pub(super) fn release_answer(&mut self, ticket: Ticket, effects: &mut Vec<Effect>) {
+        let Some(mut answer) = self.answers.remove(&ticket) else { return };
+        if let Answer::Table(TableAnswer::Table(table)) | Answer::Repeated(TableAnswer::Table(table)) = &mut answer {
+            table.revision = self.saving.saved().0;
+        }
+        effects.push(Effect::Answer { ticket, result: Ok(answer) });
+    }
+}
+
+impl Live {
+    fn apply(&mut self, update: &[u8], summary: &Summary, author: &Author, at_ms: u64) -> Result<Watched, Poisoned> {
+        let register = self.register.as_mut().ok_or(Poisoned)?;
+        let watched = self.replica.apply_to_table(update, summary, register, author, at_ms)?;
+        if matches!(watched, Watched::Changed(_)) {
+            self.exists = true;
+            self.states.changed(update);
+        }
+        Ok(watched)
+    }
+
+    fn plan(&self, doc: &str, epoch: crate::store::Epoch, write: &Write, now_ms: u64) -> Result<Plan, Refusal> {
+        let Some(register) = &self.register else { return Err(no_such_table()) };
+        let txn = self.replica.transact();
+        let raw = |row: &str| content::raw_row(&txn, row);
+        let sight = Sight { doc, table: &register.table, raw: &raw, now_ms, epoch };
+        plan(&sight, write, &mut rand::random::<u32>).map_err(Refusal::from)
+    }
+
+    fn report(&self, report: &Report, revision: u64) -> Result<TableAnswer, Refusal> {
+        let Some(register) = &self.register else { return Err(no_such_table()) };
+        let txn = self.replica.transact();
+        match report {
+            Report::Table => Ok(TableAnswer::Table(view::table_view(&register.table, revision))),
+            Report::Field(id) => {
+                let field = view::field_view(&register.table, id);
+                field.map(TableAnswer::Field).ok_or_else(|| Refusal::new(ErrorCode::NotFound, "there is no such field"))
+            }
+            Report::Records(records) => {
+                let gone = || Refusal::new(ErrorCode::NotFound, "there is no such record");
+                let done = records.iter().map(|(id, merged)| {
+                    let record = view::record_view(&register.table, id, &content::raw_row(&txn, id));
+                    Ok(Done { record: record.ok_or_else(gone)?, merged: merged.clone() })
+                });
+                done.collect::<Result<Vec<_>, Refusal>>().map(TableAnswer::Records)
+            }
+        }
+    }
+}
+
+/// What was answered under the same key.
+fn repeated(
+    register: &crate::table::register::Register,
+    once: Option<&Once>,
+    now_ms: u64,
+) -> Result<Option<Report>, Refusal> {
+    let Some(once) = once else { return Ok(None) };
+    let Some(outcome) = register.answered.find(&once.key, now_ms) else { return Ok(None) };
+    if outcome.fingerprint == once.fingerprint {
+        return Ok(Some(outcome.report.clone()));
+    }
+    let message = "this Idempotency-Key stands for another request";
+    let data = serde_json::Map::from_iter([("path".to_owned(), "Idempotency-Key".into())]);
+    Err(Refusal { data: Some(Box::new(data)), ..Refusal::new(ErrorCode::InvalidPayload, message) })
+}
+
+/// For each client of an update, the clock before it.
+fn starts(summary: &Summary, clock: impl Fn(u64) -> u32) -> Vec<(u64, u32)> {
+    summary.ranges().iter().map(|range| (range.client, clock(range.client))).collect()
+}
+
+fn way_of(source: &Source) -> Way {
+    match source {
+        Source::Reader { kind: Kind::Step2, .. } => Way::Offline,
+        Source::Reader { kind: Kind::Edit, .. } => Way::UserAction,
+        Source::Ticket { .. } => Way::Api,
+    }
+}
+
+fn put_bytes(put: &Put) -> usize {
+    PUT_BYTES + put.bytes()
+}
+
+fn full(limit: usize) -> Refusal {
+    let data = serde_json::Map::from_iter([("limit".to_owned(), limit.into())]);
+    Refusal { data: Some(Box::new(data)), ..Refusal::new(ErrorCode::PayloadTooLarge, "the table is full") }
+}
+
+fn no_such_table() -> Refusal {
+    Refusal::new(ErrorCode::NotFound, "there is no such table")
+}

@@ -1,0 +1,333 @@
+//! What the server keeps of one table beside the document: versions, authors, what current entries are, whose client ids
+//! are whose, which requests were done.
+//!
+//! It follows from the document's log: [`Register::observe`] is called with each record in order, live and when the log is
+//! read again, and does the same both times. A snapshot carries it folded ([`super::sidecar`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use syncline_protocol::update::Entries;
+use syncline_protocol::update::Invalid;
+use syncline_protocol::update::Summary;
+use yrs::ID;
+use yrs::ReadTxn;
+use yrs::TransactionMut;
+use yrs::branch::BranchID;
+
+use super::answered::Answered;
+use super::before::Before;
+use super::before::Contest;
+use super::before::Gains;
+use super::before::RowBefore;
+use super::carry::carry_out;
+use super::change::Author;
+use super::change::ChangeSet;
+use super::change::Overwrite;
+use super::change::Repair;
+use super::change::Resolution;
+use super::change::Side;
+use super::change::Source;
+use super::content;
+use super::field;
+use super::field::Rule;
+use super::ledger::Ledger;
+use super::plan::Put;
+use super::settle::Circumstances;
+use super::state::Table;
+
+/// Records of one table, deleted ones too. More are refused.
+pub const ROWS_MAX: usize = 100_000;
+/// Fields of one table, deleted ones too.
+pub const FIELDS_MAX: usize = 500;
+
+/// What is kept of one table.
+#[derive(Debug, Default)]
+pub struct Register {
+    /// The table.
+    pub table: Table,
+    pub(super) entries: Entries,
+    pub(super) ledger: Ledger,
+    /// What was asked under an `Idempotency-Key`.
+    pub answered: Answered,
+    /// Versions of records that are gone with their content.
+    pub(super) purged: BTreeMap<Arc<str>, u64>,
+}
+
+/// An update on its way into the engine, and what it touches.
+#[derive(Debug)]
+pub struct Seen {
+    before: Before,
+}
+
+impl Seen {
+    /// How much it adds.
+    #[must_use]
+    pub fn gains(&self) -> Gains {
+        self.before.gains
+    }
+}
+
+impl Register {
+    /// The register of a document of which nothing but the content is known: each record counts as created, once, by
+    /// nobody. `state` is the same content, encoded.
+    ///
+    /// # Errors
+    /// [`Invalid`] when the state cannot be read.
+    pub fn of_state(txn: &impl ReadTxn, state: &[u8]) -> Result<Self, Invalid> {
+        let mut register = Self { entries: Entries::read(state)?, ..Self::default() };
+        let said = Circumstances { author: &Author::default(), at_ms: 0, roots: &[] };
+        register.take_in(txn, Before::of_nothing(txn), &said);
+        Ok(register)
+    }
+
+    /// What does not show in the table, for comparisons.
+    #[cfg(test)]
+    pub(crate) fn marks_text(&self) -> String {
+        let clients: Vec<_> = self.ledger.iter().collect();
+        let answered: Vec<_> = self.answered.iter().collect();
+        format!("{:?} {clients:?} {answered:?}", self.purged)
+    }
+
+    /// Looks at an update before the engine merges it.
+    ///
+    /// # Errors
+    /// [`Invalid`] when it cannot be read: it was not validated.
+    pub fn look(&self, txn: &impl ReadTxn, update: &[u8]) -> Result<Seen, Invalid> {
+        let touches = self.entries.survey(update)?;
+        let before = Before::of_update(&self.table, txn, update, &touches);
+        Ok(Seen { before })
+    }
+
+    /// Whether the table has room for what an update adds; otherwise which limit it breaks.
+    ///
+    /// # Errors
+    /// The limit.
+    pub fn admit(&self, gains: Gains) -> Result<(), usize> {
+        if self.table.rows.len() + gains.rows > ROWS_MAX && gains.rows > 0 {
+            return Err(ROWS_MAX);
+        }
+        if self.table.fields.len() + gains.fields > FIELDS_MAX && gains.fields > 0 {
+            return Err(FIELDS_MAX);
+        }
+        Ok(())
+    }
+
+    /// Takes in what an update changed, after the engine merged it and committed: `txn` is the transaction.
+    pub fn observe(
+        &mut self,
+        txn: &TransactionMut,
+        seen: Seen,
+        update: &[u8],
+        summary: &Summary,
+        author: &Author,
+        at_ms: u64,
+    ) -> Result<ChangeSet, Invalid> {
+        if let Some(user) = &author.user {
+            summary.ranges().iter().for_each(|range| self.ledger.see(range.client, range.start, user));
+        }
+        let deleted = |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock));
+        let mut before = seen.before;
+        before.roots.extend(summary.roots(update).filter(|root| !content::is_own(root)).map(Arc::from));
+        let contests = std::mem::take(&mut before.contests);
+        let contests = self.previous(contests);
+        let roots = changed_roots(txn);
+        let said = Circumstances { author, at_ms, roots: &roots };
+        let suspects = if self.judges(author) { Suspect::all(&before) } else { Vec::new() };
+        let mut change = self.take_in(txn, before, &said);
+        self.entries.settle(update, deleted)?;
+        change.wrong = self.wrong(txn, &suspects, &change);
+        for contested in contests {
+            let won = !deleted(contested.contest.item.client, contested.contest.item.clock);
+            change.overwrites.extend(self.overwrite(txn, contested, won, &change));
+        }
+        Ok(change)
+    }
+
+    /// Carries out a plan of the server and takes in what it changed. `txn` is a new transaction; it is committed here.
+    /// Answers the update that it makes.
+    pub fn carry_out(
+        &mut self,
+        txn: &mut TransactionMut,
+        puts: &[Put],
+        author: &Author,
+        at_ms: u64,
+    ) -> Result<(Vec<u8>, ChangeSet), Invalid> {
+        let before = Before::of_puts(&self.table, txn, puts);
+        carry_out(txn, puts);
+        txn.commit();
+        let update = txn.encode_update_v1();
+        let said = Circumstances { author, at_ms, roots: &[] };
+        let change = self.take_in(txn, before, &said);
+        let deleted = |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock));
+        self.entries.settle(&update, deleted)?;
+        Ok((update, change))
+    }
+}
+
+impl Register {
+    /// What the server does about what a client's transaction did, in a transaction of its own: puts back what is wrong, and
+    /// asserts again what the table's settings say. `None` when there is nothing to do.
+    pub fn reply_to(&self, change: &mut ChangeSet) -> Option<Vec<Put>> {
+        let mut puts = Vec::new();
+        for wrong in &change.wrong {
+            let value = (!wrong.was.is_null()).then(|| wrong.was.clone());
+            puts.push(Put::Cell { row: wrong.row.clone(), key: wrong.key.to_string(), value });
+        }
+        let policy = self.table.policy();
+        for overwrite in &mut change.overwrites {
+            overwrite.resolution = policy;
+            let again = match policy {
+                Resolution::Crdt => false,
+                Resolution::LatestArrival => !overwrite.arrived_won,
+                Resolution::OnlineWins => overwrite.arrived_won && overwrite.winner.offline,
+            };
+            if again {
+                std::mem::swap(&mut overwrite.winner, &mut overwrite.loser);
+                let value = Some(overwrite.winner.value.clone());
+                puts.push(Put::Cell { row: overwrite.row.clone(), key: overwrite.key.to_string(), value });
+            }
+        }
+        (!puts.is_empty()).then_some(puts)
+    }
+
+    /// Whether what this author writes is checked cell by cell afterwards: requests were checked before.
+    fn judges(&self, author: &Author) -> bool {
+        self.table.is_declared() && matches!(author.source, Source::UserAction | Source::Offline)
+    }
+
+    fn wrong(&self, txn: &impl ReadTxn, suspects: &[Suspect], change: &ChangeSet) -> Vec<Repair> {
+        let mut wrong = Vec::new();
+        for suspect in suspects {
+            let Some(row) = content::row(txn, &suspect.row) else { continue };
+            let keys = match &suspect.keys {
+                Some(keys) => keys.clone(),
+                None => content::raw(txn, &row).into_keys().map(|key| (key, Value::Null)).collect(),
+            };
+            for (key, was) in keys.into_iter().filter(|(key, _)| !field::is_reserved(key)) {
+                let value = content::value(txn, &row, &key);
+                let Some(rule) = self.broken_rule(txn, &suspect.row, &key, &value) else { continue };
+                let user = self.user_of(suspect.client, &change.author);
+                let (row, field) = (suspect.row.clone(), field::field_of(&key).into());
+                // What was there may be no better: then the cell is cleared.
+                let was = if self.broken_rule(txn, &row, &key, &was).is_some() { Value::Null } else { was };
+                wrong.push(Repair { row, field, key, value, was, rule: rule.word(), user });
+            }
+        }
+        wrong
+    }
+
+    fn broken_rule(&self, txn: &impl ReadTxn, row: &str, key: &str, value: &Value) -> Option<Rule> {
+        if value.is_null() {
+            return None;
+        }
+        let Some(field) = self.table.fields.get(field::field_of(key)) else { return Some(Rule::UnknownField) };
+        if let Err(rule) = field::check_raw(field, key, value) {
+            return Some(rule);
+        }
+        let unique = field.options.get("unique").is_some_and(|unique| *unique == Value::Bool(true));
+        (unique && self.is_taken(txn, row, key, value)).then_some(Rule::NotUnique)
+    }
+
+    /// Whether another record that is not deleted has this value. Reads the field of every record: uniqueness of a few
+    /// thousand is what it is for.
+    fn is_taken(&self, txn: &impl ReadTxn, own: &str, key: &str, value: &Value) -> bool {
+        let Some(rows) = content::root(txn, content::ROWS) else { return false };
+        let others = self.table.rows.iter().filter(|(id, row)| ***id != *own && row.deleted.is_none());
+        others.filter_map(|(id, _)| content::nested(txn, &rows, id)).any(|row| content::value(txn, &row, key) == *value)
+    }
+}
+
+/// Keys of one record that a client wrote, with what was there; all of its keys when the record is new.
+#[derive(Debug)]
+struct Suspect {
+    row: Arc<str>,
+    keys: Option<BTreeMap<Arc<str>, Value>>,
+    client: Option<u64>,
+}
+
+impl Suspect {
+    fn all(before: &Before) -> Vec<Self> {
+        let suspect = |(row, was): (&Arc<str>, &RowBefore)| Self {
+            row: row.clone(),
+            keys: was.existed.then(|| was.raw.clone()),
+            client: was.client,
+        };
+        before.rows.iter().map(suspect).collect()
+    }
+}
+
+/// A contested cell, with whose value was in it.
+#[derive(Debug)]
+struct Contested {
+    contest: Contest,
+    was: Value,
+    by: Option<Arc<str>>,
+}
+
+impl Register {
+    /// Adds to each contested cell what was in it. Before the change is taken in: then somebody else wrote it last.
+    fn previous(&self, contests: Vec<Contest>) -> Vec<Contested> {
+        contests
+            .into_iter()
+            .map(|contest| {
+                let by = self.last_writer(&contest);
+                Contested { was: contest.was.clone(), contest, by }
+            })
+            .collect()
+    }
+
+    fn last_writer(&self, contest: &Contest) -> Option<Arc<str>> {
+        let row = self.table.rows.get(&contest.row)?;
+        let id = field::field_of(&contest.key);
+        let mark = row.fields.iter().find(|mark| *mark.field == *id)?;
+        mark.stamp.user.clone()
+    }
+
+    /// What was lost, if two users wrote different things.
+    fn overwrite(
+        &self,
+        txn: &impl ReadTxn,
+        contested: Contested,
+        won: bool,
+        change: &ChangeSet,
+    ) -> Option<Overwrite> {
+        let Contested { contest, was, by } = contested;
+        let offline = change.author.source == Source::Offline;
+        let user = self.user_of(Some(contest.item.client), &change.author);
+        if user == by || contest.value == was || was.is_null() || contest.value.is_null() {
+            return None;
+        }
+        let arrived = Side { value: contest.value, user, offline };
+        let known = Side { value: was, user: by, offline: false };
+        let row = content::row(txn, &contest.row)?;
+        let shown = content::value(txn, &row, &contest.key);
+        let (winner, loser) = if won { (arrived, known) } else { (known, arrived) };
+        // Neither of them, when the same transaction went on to clear the cell.
+        (shown == winner.value).then(|| Overwrite {
+            row: contest.row,
+            field: field::field_of(&contest.key).into(),
+            key: contest.key,
+            winner,
+            loser,
+            resolution: Resolution::Crdt,
+            arrived_won: won,
+        })
+    }
+}
+
+/// The roots in which the engine saw a change, without those of the schema. Only declared roots show here:
+/// [`declare`] sees to it.
+fn changed_roots(txn: &TransactionMut) -> Vec<Arc<str>> {
+    let mut roots: Vec<Arc<str>> = Vec::new();
+    for branch in txn.changed_parent_types() {
+        if let BranchID::Root(name) = branch.id()
+            && !content::is_own(&name)
+            && !roots.contains(&name)
+        {
+            roots.push(name);
+        }
+    }
+    roots
+}
