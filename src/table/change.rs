@@ -95,6 +95,7 @@ impl ChangeSet {
             && self.views.is_empty()
             && self.meta.is_empty()
             && self.overwrites.is_empty()
+            && self.repaired.is_empty()
     }
 }
 

@@ -29,7 +29,7 @@ use super::change::Side;
 /// Records in one `records:updated`: a few hundred kilobytes for wide tables. More of them make more events.
 pub const RECORDS_PER_EVENT: usize = 500;
 
-/// Every name that [`happenings`], [`repairs`] and [`document_deleted`] use.
+/// Every name that [`happenings`] and [`document_deleted`] use.
 pub const NAMES: [&str; 24] = [
     "component:nested-created",
     "component:nested-deleted",
@@ -122,7 +122,12 @@ pub fn weight(change: &ChangeSet) -> usize {
     let side = |side: &Side| 2 * value_weight(&side.value);
     let overwrites: usize = change.overwrites.iter().map(|lost| 1000 + side(&lost.winner) + side(&lost.loser)).sum();
     let repaired: usize = change.repaired.iter().map(|repair| 500 + 2 * value_weight(&repair.value)).sum();
-    rows + fields + views + meta + overwrites + repaired + change.roots.iter().map(|root| 500 + root.len()).sum::<usize>()
+    rows + fields
+        + views
+        + meta
+        + overwrites
+        + repaired
+        + change.roots.iter().map(|root| 500 + root.len()).sum::<usize>()
 }
 
 /// About how many bytes a value takes.

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use syncline::event::Audience;
 use syncline::event::Envelope;
 use syncline::event::Event;
 use syncline::event::EventId;
@@ -286,7 +287,8 @@ fn who_lost_and_who_won_are_told_and_nobody_else() {
     let side = |user: Option<&str>, offline| Side { value: json!(user), user: user.map(Into::into), offline };
     let lost = |winner, loser| {
         let resolution = Resolution::OnlineWins;
-        let overwrite = Overwrite { row: "r1".into(), field: "c1".into(), winner, loser, resolution };
+        let (row, field, key) = ("r1".into(), "c1".into(), "c1".into());
+        let overwrite = Overwrite { row, field, key, winner, loser, resolution, arrived_won: true };
         let change = ChangeSet { overwrites: vec![overwrite], ..ChangeSet::default() };
         events::happenings(&doc(), &change)
     };
@@ -307,11 +309,19 @@ fn who_lost_and_who_won_are_told_and_nobody_else() {
 
 #[test]
 fn a_cell_that_was_put_back_is_told_to_its_writer_alone() {
-    let repair = Repair { row: "r1".into(), field: "c1".into(), value: json!("many"), rule: "type" };
-    let author = Author { user: Some("alice".into()), ..Author::default() };
-    let [told] = &events::repairs(&doc(), std::slice::from_ref(&repair), &author)[..] else { panic!("one") };
+    let repair = |user: Option<&str>| Repair {
+        row: "r1".into(),
+        field: "c1".into(),
+        key: "c1".into(),
+        value: json!("many"),
+        was: json!(1),
+        rule: "type",
+        user: user.map(Into::into),
+    };
+    let change = ChangeSet { repaired: vec![repair(Some("alice"))], ..ChangeSet::default() };
+    let [told] = &events::happenings(&doc(), &change)[..] else { panic!("one") };
+    assert_eq!(told.audience, Audience::User("alice".into()));
     assert_eq!(Value::from(told.data.clone()), json!({"value": "many", "rule": "type", "reverted": true}));
-    assert!(events::repairs(&doc(), &[repair], &Author::default()).is_empty());
 }
 
 #[test]
