@@ -327,8 +327,15 @@ fn spawn_upkeep(
                 feeds.sweep();
             }
         };
+        let telling = async {
+            loop {
+                tokio::time::sleep(FeedLimits::default().roots_pause).await;
+                feeds.flush();
+            }
+        };
         tokio::select! {
             () = upkeep => {}
+            () = telling => {}
             () = sockets.auth.keep_fresh() => {}
             () = stopped.cancelled() => {}
         }

@@ -114,6 +114,14 @@ pub enum Request {
     Flush,
 }
 
+impl Request {
+    /// Whether it creates a document that is not there, or is there no more.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        matches!(self, Self::Create { .. }) || matches!(self, Self::Table(asked) if asked.creates())
+    }
+}
+
 /// Where a document stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision {

@@ -53,7 +53,7 @@ pub fn routes() -> Router<AppState> {
 }
 
 /// The `{room}` of a path, decoded and checked.
-struct RoomPath(RoomName);
+pub(super) struct RoomPath(RoomName);
 
 impl FromRequestParts<AppState> for RoomPath {
     type Rejection = Problem;

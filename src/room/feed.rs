@@ -51,12 +51,16 @@ struct State {
     history: History<Raw>,
     /// Where the document is, as far as it is known: its life, and its last durable record.
     at: (u64, u64),
+    /// When free content was told to have changed.
+    roots_told: Option<Moment>,
+    /// Free content that changed since, with its last record: somebody types, and not every key is an event.
+    roots: Option<(EventId, ChangeSet)>,
 }
 
 impl Feed {
     pub(super) fn new(room: RoomName, house: Arc<House>) -> Self {
         let base = EventId { epoch: 0, revision: 0, index: house.tick(1) };
-        let state = Mutex::new(State { history: History::new(base), at: (0, 0) });
+        let state = Mutex::new(State { history: History::new(base), at: (0, 0), roots_told: None, roots: None });
         Self { room, state, told: watch::channel(()).0, documents: AtomicUsize::new(0), house }
     }
 
@@ -68,9 +72,12 @@ impl Feed {
     /// The document is here at least.
     fn reach(&self, epoch: Epoch, seq: Seq) {
         let mut state = self.lock();
+        self.tell_roots(&mut state);
         state.at = state.at.max((epoch.0, seq.0));
         let (epoch, revision) = state.at;
         state.history.begin_at(EventId { epoch, revision, index: self.house.tick(1) });
+        drop(state);
+        self.told.send_replace(());
     }
 
     /// Tells what is not in a document's log. Answers the id of its last event.
@@ -79,6 +86,7 @@ impl Feed {
         if happenings.is_empty() {
             return state.history.last();
         }
+        self.tell_roots(&mut state);
         let count = happenings.len();
         let bytes = happenings.iter().map(weight).sum();
         let (epoch, revision) = state.at;
@@ -92,17 +100,66 @@ impl Feed {
         last
     }
 
-    fn changed(&self, epoch: Epoch, seq: Seq, change: ChangeSet) {
-        let (count, bytes) = (events::count(&change), events::weight(&change));
+    fn changed(self: &Arc<Self>, epoch: Epoch, seq: Seq, change: ChangeSet) {
+        let first = EventId { epoch: epoch.0, revision: seq.0, index: 0 };
         let mut state = self.lock();
         state.at = state.at.max((epoch.0, seq.0));
-        if count == 0 {
+        if change.is_empty() {
             return;
         }
-        let first = EventId { epoch: epoch.0, revision: seq.0, index: 0 };
-        self.push(&mut state, News { first, count, bytes, raw: Raw::Changed(change) });
+        if change.is_free_content() && self.is_early(&mut state) {
+            return self.hold_roots(state, first, change);
+        }
+        self.tell_roots(&mut state);
+        self.push_change(&mut state, first, change);
         drop(state);
         self.told.send_replace(());
+    }
+
+    /// Whether free content was told to have changed a moment ago.
+    fn is_early(&self, state: &mut State) -> bool {
+        let now = self.house.clock.now().moment;
+        let pause = self.house.limits.roots_pause;
+        let is_early = state.roots.is_some() || state.roots_told.is_some_and(|told| now.since(told) < pause);
+        if !is_early {
+            state.roots_told = Some(now);
+        }
+        is_early
+    }
+
+    /// Keeps for later that free content changed. However much is typed, this is one change.
+    fn hold_roots(self: &Arc<Self>, mut state: MutexGuard<'_, State>, id: EventId, mut change: ChangeSet) {
+        let held = state.roots.take();
+        let is_first = held.is_none();
+        if let Some((_, held)) = held {
+            change.roots.extend(held.roots);
+        }
+        state.roots = Some((id, change));
+        drop(state);
+        if is_first {
+            self.house.is_due(self);
+        }
+    }
+
+    /// Tells what was held back, before anything that came after it.
+    fn tell_roots(&self, state: &mut State) {
+        if let Some((id, change)) = state.roots.take() {
+            state.roots_told = Some(self.house.clock.now().moment);
+            self.push_change(state, id, change);
+        }
+    }
+
+    /// As [`Self::tell_roots`], because it is time.
+    pub(super) fn flush(&self) {
+        self.tell_roots(&mut self.lock());
+        self.told.send_replace(());
+    }
+
+    fn push_change(&self, state: &mut State, first: EventId, change: ChangeSet) {
+        let (count, bytes) = (events::count(&change), events::weight(&change));
+        if count > 0 {
+            self.push(state, News { first, count, bytes, raw: Raw::Changed(change) });
+        }
     }
 
     fn push(&self, state: &mut State, news: News<Raw>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -35,6 +36,8 @@ pub struct FeedLimits {
     pub events_max: usize,
     /// For how long; `None` for as long as their number allows.
     pub keep: Option<Duration>,
+    /// Free content that changes all the time is told to have changed so often.
+    pub roots_pause: Duration,
     /// Bytes of one room. Full: the oldest go.
     pub bytes_max: usize,
     /// Bytes of all rooms. Full: each room that hears something lets go of the older half of what it keeps.
@@ -49,6 +52,7 @@ impl Default for FeedLimits {
         Self {
             events_max: 1000,
             keep: Some(Duration::from_secs(3600)),
+            roots_pause: Duration::from_secs(1),
             bytes_max: 8 << 20,
             total_bytes_max: 512 << 20,
             rooms_max: 100_000,
@@ -62,9 +66,16 @@ pub(super) struct House {
     pub(super) clock: Clock,
     bytes: AtomicUsize,
     ticks: AtomicU64,
+    /// Rooms that hold something back: each once.
+    due: Mutex<Vec<Weak<Feed>>>,
 }
 
 impl House {
+    /// A room holds something back.
+    pub(super) fn is_due(&self, feed: &Arc<Feed>) {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(feed));
+    }
+
     /// The first of so many numbers that this process, and those before it, have never given. They follow the wall clock
     /// and never go back while the process lives; a clock that is set back while it is down must have caught up before the
     /// next start.
@@ -114,7 +125,13 @@ impl Feeds {
     /// No rooms yet.
     #[must_use]
     pub fn new(limits: FeedLimits, clock: Clock) -> Arc<Self> {
-        let house = Arc::new(House { limits, clock, bytes: AtomicUsize::new(0), ticks: AtomicU64::new(0) });
+        let house = Arc::new(House {
+            limits,
+            clock,
+            bytes: AtomicUsize::new(0),
+            ticks: AtomicU64::new(0),
+            due: Mutex::default(),
+        });
         Arc::new(Self { rooms: Mutex::default(), house })
     }
 
@@ -139,6 +156,14 @@ impl Feeds {
     #[must_use]
     pub fn has_document(&self, room: &RoomName) -> bool {
         self.lock().get(room).is_some_and(|feed| feed.has_document())
+    }
+
+    /// Tells what rooms hold back. To be called every [`FeedLimits::roots_pause`].
+    pub fn flush(&self) {
+        let due = std::mem::take(&mut *self.house.due.lock().unwrap_or_else(PoisonError::into_inner));
+        for feed in due.iter().filter_map(Weak::upgrade) {
+            feed.flush();
+        }
     }
 
     /// Forgets what is too old. To be called now and then.

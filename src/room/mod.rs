@@ -18,3 +18,6 @@ pub use feed::Heard;
 pub use feeds::FeedLimits;
 pub use feeds::Feeds;
 pub use feeds::Listening;
+
+#[cfg(test)]
+mod tests;

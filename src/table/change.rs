@@ -85,6 +85,18 @@ impl ChangeSet {
             && self.overwrites.is_empty()
             && self.repaired.is_empty()
     }
+
+    /// Whether nothing but free content changed.
+    #[must_use]
+    pub fn is_free_content(&self) -> bool {
+        !self.roots.is_empty()
+            && self.rows.is_empty()
+            && self.fields.is_empty()
+            && self.views.is_empty()
+            && self.meta.is_empty()
+            && self.overwrites.is_empty()
+            && self.repaired.is_empty()
+    }
 }
 
 /// What became of one record.

@@ -42,6 +42,12 @@ pub enum TableRequest {
 const WEIGHTY: usize = 200;
 
 impl TableRequest {
+    /// Whether it creates a table that is not there.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        matches!(self, Self::Write(write) if write.command.creates())
+    }
+
     /// Whether it takes so long that others should not wait for it on the same thread.
     #[must_use]
     pub fn is_weighty(&self) -> bool {
@@ -140,6 +146,14 @@ pub enum Command {
         /// Its id.
         id: String,
     },
+}
+
+impl Command {
+    /// Whether it creates a table that is not there.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        matches!(self, Self::CreateTable { .. } | Self::AddField(_))
+    }
 }
 
 /// A field to be.

@@ -29,7 +29,7 @@ use super::change::Side;
 /// Records in one `records:updated`: a few hundred kilobytes for wide tables. More of them make more events.
 pub const RECORDS_PER_EVENT: usize = 500;
 
-/// Every name that [`happenings`], [`repairs`] and [`document_deleted`] use.
+/// Every name that [`happenings`] and [`document_deleted`] use.
 pub const NAMES: [&str; 24] = [
     "component:nested-created",
     "component:nested-deleted",

@@ -12,6 +12,8 @@ mod docs;
 mod docs_match;
 mod drain;
 mod errors;
+mod feed;
+mod feed_replay;
 mod limits;
 mod lineage;
 mod memory;

@@ -31,8 +31,8 @@ impl<P> Core<P> {
     pub(super) fn ask(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
         match (&self.phase, request) {
             (Phase::Live(_), request) => self.ask_live(now, ticket, request, effects),
-            (Phase::Closed { code: ErrorCode::NotFound, .. }, Request::Create { template, member }) => {
-                let then = Some(Creation { ticket, template, member });
+            (Phase::Closed { code: ErrorCode::NotFound, .. }, request) if request.creates() => {
+                let then = Some(Creation { ticket, request });
                 self.phase = Phase::Loading { then, clocks: StateVector::default() };
                 effects.push(Effect::Revive);
             }
@@ -47,7 +47,7 @@ impl<P> Core<P> {
         }
     }
 
-    fn ask_live(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
+    pub(super) fn ask_live(&mut self, now: Now, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
         match request {
             Request::State { have } => self.state(now, ticket, have, effects),
             Request::Update { update, member } => {
@@ -77,7 +77,7 @@ impl<P> Core<P> {
         self.serve(now, Whom::Ticket(ticket), have, effects);
     }
 
-    pub(super) fn create(
+    fn create(
         &mut self,
         now: Now,
         ticket: Ticket,

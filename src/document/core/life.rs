@@ -122,8 +122,8 @@ impl<P> Core<P> {
         self.phase = Phase::Live(Live { replica, register, notes, name, exists, states });
         self.merge_unproved(now, effects);
         self.greet_newcomers(&answered, effects);
-        if let Some(Creation { ticket, template, member }) = then {
-            self.create(now, ticket, template, member, effects);
+        if let Some(Creation { ticket, request }) = then {
+            self.ask_live(now, ticket, request, effects);
         }
     }
 

@@ -46,6 +46,7 @@ use super::quarantine::Quarantine;
 use super::replica::Replica;
 use super::request::Answer;
 use super::request::Member;
+use super::request::Request;
 use super::saving::Saving;
 use super::states::States;
 use super::waiting::Waiting;
@@ -173,8 +174,7 @@ enum Phase {
 #[derive(Debug)]
 struct Creation {
     ticket: Ticket,
-    template: Bytes,
-    member: Option<Member>,
+    request: Request,
 }
 
 #[derive(Debug)]

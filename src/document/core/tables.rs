@@ -175,8 +175,7 @@ impl<P> Core<P> {
             self.answer_when_durable(ticket, Answer::Repeated(answer), effects);
             return Ok(());
         }
-        let creates = matches!(write.command, Command::CreateTable { .. } | Command::AddField(_));
-        if !live.exists && !creates {
+        if !live.exists && !write.command.creates() {
             return Err(no_such_table());
         }
         let Plan { puts, report } = live.plan(self.name.as_str(), self.epoch, &write, now.wall_ms)?;

@@ -3,4 +3,5 @@
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod pad;
+pub(crate) mod replayer;
 pub(crate) mod socket;
