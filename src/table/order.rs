@@ -78,13 +78,19 @@ pub fn keys_between(a: Option<&str>, b: Option<&str>, n: usize) -> Result<Vec<St
 /// # Errors
 /// As [`key_between`].
 pub fn jittered_between(a: Option<&str>, b: Option<&str>, rand: &mut dyn FnMut() -> u32) -> Result<String, BadKey> {
-    let mut key = key_between(a, b)?;
+    let mut key = key_between(a, b.map(|b| if a.is_none() { whole(b) } else { b }))?;
     // Digits behind a beginning of `b` could lead beyond it.
     while b.is_some_and(|b| b.starts_with(&key)) {
         key = key_between(Some(&key), b)?;
     }
     push_jitter(&mut key, rand());
     if key.len() <= KEY_BYTES_MAX { Ok(key) } else { Err(BadKey::Full) }
+}
+
+/// The integer of a key, where one can stand before it. Jitter makes a fraction of every key: to halve that of the first
+/// one again and again, instead of going down by one, would cost a byte for every few keys.
+fn whole(key: &str) -> &str {
+    split(key).map_or(key, |(integer, _)| if integer == LOWEST { key } else { integer })
 }
 
 /// `n` ascending jittered keys between `a` and `b`.

@@ -70,6 +70,7 @@ fn keys_stay_short() {
     let longest = |keys: &[String]| keys.iter().map(String::len).max().unwrap_or_default();
     assert_eq!(longest(&keys_between(None, None, 10_000).unwrap()), 4);
     assert_eq!(longest(&jittered_keys_between(None, None, 10_000, &mut rand).unwrap()), 8);
+    assert_eq!(longest(&jittered_keys_between(None, Some("a01"), 10_000, &mut rand).unwrap()), 8);
     let mut upper = "a1".to_owned();
     for _ in 0..1000 {
         upper = jittered_between(Some("a0"), Some(&upper), &mut rand).unwrap();

@@ -124,23 +124,32 @@ fn mark_of<'r>(row: &'r Row, field: &str) -> Option<&'r FieldMark> {
 /// content is left to be read.
 const DETAILS_BYTES_MAX: usize = 1024 * 1024;
 
+/// What came of one record of a batch.
+pub(super) struct Verdict<'a> {
+    pub(super) id: &'a str,
+    /// Its version; 0 when it is not there.
+    pub(super) version: u64,
+    /// `None` when it was not in the way.
+    pub(super) refused: Option<Refused>,
+}
+
 /// The refusal of a batch: what came, or would have come, of each of its records.
 ///
 /// Its code is that of the first record in the way; one that is not there yields to one that has changed.
-pub(super) fn of_batch(sight: &Sight<'_>, verdicts: Vec<(&str, u64, Result<Option<Merged>, Refused>)>) -> Refused {
-    let refusals = || verdicts.iter().filter_map(|(_, _, verdict)| verdict.as_ref().err());
+pub(super) fn of_batch(sight: &Sight<'_>, verdicts: Vec<Verdict<'_>>) -> Refused {
+    let refusals = || verdicts.iter().filter_map(|verdict| verdict.refused.as_ref());
     let changed = refusals().find(|refused| refused.code != ErrorCode::NotFound);
     let code = changed.or(refusals().next()).map_or(ErrorCode::ConcurrentEdit, |refused| refused.code);
     let message = format!("{} of {} records are in the way; nothing was changed", refusals().count(), verdicts.len());
     let mut room = DETAILS_BYTES_MAX;
-    let result = |(id, version, verdict)| Value::Object(result(id, version, verdict, &mut room));
+    let result = |verdict| Value::Object(result(verdict, &mut room));
     let results: Vec<Value> = verdicts.into_iter().map(result).collect();
     Refused::new(code, message).with("doc", sight.doc).with("results", results)
 }
 
-fn result(id: &str, version: u64, verdict: Result<Option<Merged>, Refused>, room: &mut usize) -> Map<String, Value> {
+fn result(Verdict { id, version, refused }: Verdict<'_>, room: &mut usize) -> Map<String, Value> {
     let mut result = Map::from_iter([("recordId".to_owned(), id.into())]);
-    let Err(refused) = verdict else {
+    let Some(refused) = refused else {
         result.insert("status".to_owned(), "ok".into());
         result.insert("currentVersion".to_owned(), version.into());
         return result;

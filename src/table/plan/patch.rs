@@ -115,14 +115,13 @@ fn verdict<'a>(sight: &Sight<'a>, patch: &RecordPatch, wishes: &[Wish<'_>], on_c
 }
 
 fn refusal(sight: &Sight<'_>, records: &[RecordPatch], verdicts: Vec<Verdict<'_>>, manner: Manner) -> Refused {
-    let version = |id: &str| sight.table.rows.get(id).map_or(0, |row| row.version);
-    if manner.is_batch {
-        let named = records.iter().zip(verdicts);
-        let all =
-            named.map(|(patch, verdict)| (patch.id.as_str(), version(&patch.id), verdict.map(|(_, merged)| merged)));
-        return conflict::of_batch(sight, all.collect());
+    if !manner.is_batch {
+        return verdicts.into_iter().find_map(Result::err).expect("the caller has seen one");
     }
-    verdicts.into_iter().find_map(Result::err).expect("the caller has seen one")
+    let version = |id: &str| sight.table.rows.get(id).map_or(0, |row| row.version);
+    let named = records.iter().map(|patch| patch.id.as_str()).zip(verdicts);
+    let told = named.map(|(id, verdict)| conflict::Verdict { id, version: version(id), refused: verdict.err() });
+    conflict::of_batch(sight, told.collect())
 }
 
 /// How many cells the record never had before.

@@ -51,11 +51,11 @@ pub(super) fn create(
     let has_components = sight.table.meta.get("settings").is_some_and(|settings| settings["components"] == true);
     let mut puts = Vec::with_capacity(records.len());
     for (index, (id, wishes)) in ids.iter().zip(&wished).enumerate() {
-        let entries = entries(&keys[index].1, stamp, wishes, Place::Nth(index))?;
+        let entries = entries(&keys[index].0, stamp, wishes, Place::Nth(index))?;
         puts.push(Put::NewRow { row: id.clone(), entries, components: has_components });
     }
     // A gap that was worn out: others got new places too.
-    puts.extend(keys.into_iter().skip(ids.len()).map(|(row, key)| order_put(row, &key)));
+    puts.extend(keys.into_iter().skip(ids.len()).map(|(key, row)| order_put(row, &key)));
     Ok(Plan { puts, report: Report::Records(ids.into_iter().map(|id| (id, None)).collect()) })
 }
 
@@ -168,7 +168,7 @@ fn places(
     records: &[NewRecord],
     ids: &[Arc<str>],
     chance: &mut dyn FnMut() -> u32,
-) -> Result<Vec<(Arc<str>, Arc<str>)>, Refused> {
+) -> Result<Vec<Standing>, Refused> {
     let spots = records.iter().map(|new| new.after.as_ref().map_or(Spot::End, Spot::after));
     let blocks = blocks(ids.iter().cloned().zip(spots));
     let mut keys = in_line(table, |mut line| {
@@ -179,9 +179,11 @@ fn places(
         }
         Ok(line.into_keys())
     })?;
-    let own = ids.iter().map(|id| (id.clone(), keys.remove(id).expect("every new record was placed")));
+    let own = ids.iter().map(|id| (keys.remove(id).expect("every new record was placed"), id.clone()));
     let mut places: Vec<Standing> = own.collect();
-    places.extend(keys);
+    let mut others: Vec<Standing> = keys.into_iter().map(|(id, key)| (key, id)).collect();
+    others.sort();
+    places.append(&mut others);
     Ok(places)
 }
 

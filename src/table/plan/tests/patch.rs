@@ -28,7 +28,8 @@ fn versions_decide() {
     let over = |from: u64, fields: &[&str]| {
         Ok(Some(Merged { over: (from, 3), changed_since: fields.iter().map(|id| (*id).to_owned()).collect() }))
     };
-    let cases: Vec<(Value, Option<u64>, OnConflict, Result<Option<Merged>, &str>)> = vec![
+    type Case = (Value, Option<u64>, OnConflict, Result<Option<Merged>, &'static str>);
+    let cases: Vec<Case> = vec![
         (json!({"t": "x"}), None, Field, Ok(None)),
         (json!({"t": "x"}), None, Record, Ok(None)),
         (json!({"t": "x"}), Some(3), Field, Ok(None)),
