@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::BodyDataStream;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::FromRequest;
@@ -12,7 +13,9 @@ use futures_util::StreamExt;
 use syncline_protocol::ErrorCode;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::http::AppState;
 use crate::http::Settings;
@@ -79,13 +82,65 @@ pub async fn read(state: &AppState, request: Request) -> Result<Body, Problem> {
     Ok(Body { bytes, _share: share })
 }
 
+/// A body that is read piece by piece, within the same bounds as one that is read whole.
+pub(super) struct Pieces {
+    chunks: BodyDataStream,
+    limit: usize,
+    left: usize,
+    until: Instant,
+    /// The client waits to be told before it sends.
+    is_asked_for: bool,
+    _share: OwnedSemaphorePermit,
+}
+
+/// Begins to read a body. Its share of the budget is for what is made of it, which is kept until the answer.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn pieces(state: &AppState, request: Request) -> Result<Pieces, Problem> {
+    let limit = bytes_max(&state.settings);
+    let declared = declared_bytes(&request);
+    if declared.is_some_and(|bytes| bytes > limit as u64) {
+        discard(request).await;
+        return Err(over(limit));
+    }
+    let expected = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
+    let share = state.body_budget.take(expected).await?;
+    let is_asked_for = request.headers().contains_key(header::EXPECT);
+    let chunks = request.into_body().into_data_stream();
+    Ok(Pieces { chunks, limit, left: limit, until: Instant::now() + BODY_TIME_MAX, is_asked_for, _share: share })
+}
+
+impl Pieces {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let chunk = timeout_at(self.until, self.chunks.next()).await.map_err(|_| Problem::too_slow())?;
+        let Some(chunk) = chunk else { return Ok(None) };
+        let chunk = chunk.map_err(|_| Problem::unreadable("body", "the body ended early"))?;
+        self.left = self.left.checked_sub(chunk.len()).ok_or_else(|| over(self.limit))?;
+        Ok(Some(chunk))
+    }
+
+    /// Ends without having read everything; see [`discard`].
+    pub(super) async fn refuse(self) {
+        if !self.is_asked_for || self.left < self.limit {
+            drain(self.chunks).await;
+        }
+    }
+}
+
 /// Reads on for a moment without keeping anything: a client that still writes when the connection closes sees a broken
 /// pipe and not the answer. One that asked first (`Expect`) has not begun.
 async fn discard(request: Request) {
-    if request.headers().contains_key(header::EXPECT) {
-        return;
+    if !request.headers().contains_key(header::EXPECT) {
+        drain(request.into_body().into_data_stream()).await;
     }
-    let mut chunks = request.into_body().into_data_stream();
+}
+
+async fn drain(mut chunks: BodyDataStream) {
     let mut left = DISCARDED_BYTES_MAX;
     let reading = async {
         while let Some(Ok(chunk)) = chunks.next().await

@@ -351,9 +351,11 @@ pub(super) async fn ask(state: &AppState, doc: &DocName, request: Request) -> Re
     state.hub.ask(doc, request).await.map_err(|refusal| refused(state, refusal))
 }
 
-/// The body's own limit was checked before, so it is the document that would grow too large.
-fn refused(state: &AppState, refusal: Refusal) -> Problem {
-    if refusal.code == ErrorCode::PayloadTooLarge {
+/// The body's own limit was checked before, so it is the document that would grow too large, unless the refusal names
+/// another limit.
+pub(super) fn refused(state: &AppState, refusal: Refusal) -> Problem {
+    let names_limit = refusal.data.as_ref().is_some_and(|data| data.contains_key("limit"));
+    if refusal.code == ErrorCode::PayloadTooLarge && !names_limit {
         return Problem::too_large(state.settings.doc_bytes, refusal.message);
     }
     refusal.into()
@@ -387,7 +389,7 @@ pub(super) fn unexpected(answer: &Answer) -> Problem {
 }
 
 /// A parameter that is there or not: `?name`, `?name=true`.
-fn flag(name: &'static str, value: Option<&str>) -> Result<bool, Problem> {
+pub(super) fn flag(name: &'static str, value: Option<&str>) -> Result<bool, Problem> {
     match value {
         None | Some("false" | "0") => Ok(false),
         Some("" | "true" | "1") => Ok(true),

@@ -173,7 +173,7 @@ fn position(parked: &Parked, cursor: &str) -> Result<DocName, Problem> {
     found.ok_or_else(|| Problem::wrong("cursor", "this cursor is not valid, or no longer; begin without one"))
 }
 
-fn limit(raw: Option<&str>) -> Result<usize, Problem> {
+pub(super) fn limit(raw: Option<&str>) -> Result<usize, Problem> {
     let Some(raw) = raw else { return Ok(LIMIT_DEFAULT) };
     match raw.parse::<usize>() {
         // A caller that asks for more gets a page and a cursor, as it would anyway.

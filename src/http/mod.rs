@@ -3,6 +3,7 @@
 //! ```text
 //!  /sync/{doc} ── ws ──────────────────────────────┐
 //!  /v1/docs…   ── docs ── caller (who, what right) ─┼─▶ hub
+//!  /v1/tables… ── tables ── the same ───────────────┤
 //!  /v1/rooms…  ── rooms ────── caller ──▶ room      │
 //!  /readyz …   ── ops, admin ──────────────────────┘
 //!  /           ── demo      every no ── problem
@@ -36,6 +37,7 @@ pub mod serve;
 pub mod state;
 pub mod stateless;
 mod sv;
+pub mod tables;
 pub mod ws;
 
 pub use state::AppState;
@@ -65,6 +67,7 @@ fn public_routes(state: &AppState) -> Router<AppState> {
 fn rest_routes(state: &AppState) -> Router<AppState> {
     docs::routes()
         .merge(stateless::routes())
+        .merge(tables::routes())
         .merge(rooms::routes())
         .merge(openapi::routes())
         // Before the layers: a preflight comes as a method that no route takes, and has to pass through them.

@@ -20,12 +20,15 @@ use crate::http::listing;
 use crate::http::ops;
 use crate::http::rooms;
 use crate::http::stateless;
+use crate::http::tables::fields;
+use crate::http::tables::records;
+use crate::http::tables::transfer;
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Syncline",
-        description = "Documents over REST. A write answers after it is durable. Names are one percent-encoded path segment.",
+        description = "Documents and tables over REST. A write answers after it is durable. Names are one percent-encoded path segment.",
         version = env!("CARGO_PKG_VERSION"),
     ),
     paths(
@@ -37,6 +40,20 @@ use crate::http::stateless;
         docs::merge_update,
         docs::read_presence,
         stateless::say_stateless,
+        fields::read_table,
+        fields::create_table,
+        fields::add_field,
+        fields::change_field,
+        fields::delete_field,
+        records::list_records,
+        records::create_records,
+        records::patch_records,
+        records::read_record,
+        records::patch_record,
+        records::delete_record,
+        records::restore_record,
+        transfer::export_table,
+        transfer::import_records,
         rooms::read_events,
         rooms::publish_event,
         ops::health,

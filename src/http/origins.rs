@@ -71,9 +71,16 @@ impl Origins {
                 header::CONTENT_TYPE,
                 header::IF_MATCH,
                 header::IF_NONE_MATCH,
+                HeaderName::from_static("idempotency-key"),
                 HeaderName::from_static("last-event-id"),
+                HeaderName::from_static("x-correlation-id"),
             ])
-            .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER])
+            .expose_headers([
+                header::ETAG,
+                header::LOCATION,
+                header::RETRY_AFTER,
+                HeaderName::from_static("idempotency-replayed"),
+            ])
             .max_age(PREFLIGHT_KEPT)
     }
 }

@@ -138,12 +138,14 @@ impl IntoResponse for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        match refusal.code {
+        let mut problem = match refusal.code {
             ErrorCode::Internal => Self::internal(refusal.message),
             // The edge has parsed it before the domain saw it.
             ErrorCode::InvalidPayload => Self::wrong("body", refusal.message),
             code => Self::new(code, refusal.message),
-        }
+        };
+        problem.data.extend(refusal.data.map(|data| *data).unwrap_or_default());
+        problem
     }
 }
 

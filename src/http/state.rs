@@ -21,6 +21,10 @@ use crate::room::Feeds;
 /// other cores to people who type. Full: the request waits, holding nothing.
 const RENDERINGS_MAX: usize = 2;
 
+/// A large body is held as records besides, at several times its size, until its document has taken them. Full: the request
+/// waits, see `tables::given`.
+const LARGE_BODIES_MAX: usize = 4;
+
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<Shared>);
@@ -61,6 +65,7 @@ pub struct Shared {
     parts: Parts,
     pub(super) body_budget: BodyBudget,
     pub(super) renderings: Arc<Semaphore>,
+    pub(super) large_bodies: Arc<Semaphore>,
     pub(super) parked: Parked,
     pub(super) store_probe: StoreProbe,
 }
@@ -73,6 +78,7 @@ impl AppState {
             parts,
             body_budget: BodyBudget::default(),
             renderings: Arc::new(Semaphore::new(RENDERINGS_MAX)),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
             parked: Parked::default(),
             store_probe: StoreProbe::default(),
         }))
