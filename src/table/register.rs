@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use syncline_protocol::ErrorCode;
 use syncline_protocol::update::Entries;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Summary;
@@ -33,14 +34,11 @@ use super::content;
 use super::field;
 use super::field::Rule;
 use super::ledger::Ledger;
+use super::limits;
 use super::plan::Put;
+use super::refused::Refused;
 use super::settle::Circumstances;
 use super::state::Table;
-
-/// Records of one table, deleted ones too. More are refused.
-pub const ROWS_MAX: usize = 100_000;
-/// Fields of one table, deleted ones too.
-pub const FIELDS_MAX: usize = 500;
 
 /// What is kept of one table.
 #[derive(Debug, Default)]
@@ -59,14 +57,6 @@ pub struct Register {
 #[derive(Debug)]
 pub struct Seen {
     before: Before,
-}
-
-impl Seen {
-    /// How much it adds.
-    #[must_use]
-    pub fn gains(&self) -> Gains {
-        self.before.gains
-    }
 }
 
 impl Register {
@@ -100,18 +90,24 @@ impl Register {
         Ok(Seen { before })
     }
 
-    /// Whether the table has room for what an update adds; otherwise which limit it breaks.
+    /// Whether the table takes what an update brings.
     ///
     /// # Errors
-    /// The limit.
-    pub fn admit(&self, gains: Gains) -> Result<(), usize> {
-        if self.table.rows.len() + gains.rows > ROWS_MAX && gains.rows > 0 {
-            return Err(ROWS_MAX);
+    /// `PAYLOAD_TOO_LARGE` over a limit, `INVALID_UPDATE` for an id that could not be told from a path or would break
+    /// JavaScript objects: a record cannot get another one later.
+    pub fn admit(&self, seen: &Seen) -> Result<(), Refused> {
+        if let Some(id) = &seen.before.bad_id {
+            let id: String = id.chars().take(64).collect();
+            return Err(Refused::new(ErrorCode::InvalidUpdate, format!("{id:?} cannot be an id")));
         }
-        if self.table.fields.len() + gains.fields > FIELDS_MAX && gains.fields > 0 {
-            return Err(FIELDS_MAX);
+        let Gains { rows, fields, cells } = seen.before.gains;
+        if rows > 0 {
+            limits::check_rows(&self.table, rows)?;
         }
-        Ok(())
+        if fields > 0 {
+            limits::check_fields(&self.table, fields)?;
+        }
+        limits::check_cells(&self.table, cells)
     }
 
     /// Takes in what an update changed, after the engine merged it and committed: `txn` is the transaction.
@@ -140,7 +136,13 @@ impl Register {
         change.wrong = self.wrong(txn, &suspects, &change);
         for contested in contests {
             let won = !deleted(contested.contest.item.client, contested.contest.item.clock);
-            change.overwrites.extend(self.overwrite(txn, contested, won, &change));
+            if won && contested.contest.over_server && contested.contest.value != contested.was {
+                let Contest { row, key, was, .. } = &contested.contest;
+                change.again.push((row.clone(), key.clone(), was.clone()));
+            }
+            if !field::is_reserved(&contested.contest.key) {
+                change.overwrites.extend(self.overwrite(txn, contested, won, &change));
+            }
         }
         Ok(change)
     }
@@ -167,34 +169,51 @@ impl Register {
 }
 
 impl Register {
-    /// What the server does about what a client's transaction did, in a transaction of its own: puts back what is wrong, and
-    /// asserts again what the table's settings say. `None` when there is nothing to do.
-    pub fn reply_to(&self, change: &mut ChangeSet) -> Option<Vec<Put>> {
+    /// What the server does about what a client's transaction did, in a transaction of its own: puts back what is wrong,
+    /// writes again what it had acknowledged, and what the table's settings say. `None` when there is nothing to do.
+    ///
+    /// The server's client id is higher than those of browsers, but that decides only between two who wrote over the same
+    /// value: an edit that competes with what a request had *seen* stands behind that request's in the order of items.
+    pub fn reply_to(&self, txn: &impl ReadTxn, change: &mut ChangeSet) -> Option<Vec<Put>> {
         let mut puts = Vec::new();
         for wrong in &change.wrong {
             let value = (!wrong.was.is_null()).then(|| wrong.was.clone());
             puts.push(Put::Cell { row: wrong.row.clone(), key: wrong.key.to_string(), value });
         }
         let policy = self.table.policy();
+        let again = if policy == Resolution::LatestArrival { Vec::new() } else { std::mem::take(&mut change.again) };
+        for (row, key, value) in &again {
+            puts.push(Put::Cell { row: row.clone(), key: key.to_string(), value: Some(value.clone()) });
+        }
         for overwrite in &mut change.overwrites {
-            overwrite.resolution = policy;
-            let again = match policy {
+            let acknowledged = again.iter().any(|(row, key, _)| *row == overwrite.row && *key == overwrite.key);
+            overwrite.resolution = if acknowledged { Resolution::Acknowledged } else { policy };
+            let swaps = match overwrite.resolution {
                 Resolution::Crdt => false,
                 Resolution::LatestArrival => !overwrite.arrived_won,
                 Resolution::OnlineWins => overwrite.arrived_won && overwrite.winner.offline,
+                Resolution::Acknowledged => true,
             };
-            if again {
+            // What lost was not judged when it came: a wrong value does not come back.
+            let fits = |value: &Value| {
+                !self.table.is_declared() || self.broken_rule(txn, &overwrite.row, &overwrite.key, value).is_none()
+            };
+            if swaps && fits(&overwrite.loser.value) {
                 std::mem::swap(&mut overwrite.winner, &mut overwrite.loser);
-                let value = Some(overwrite.winner.value.clone());
-                puts.push(Put::Cell { row: overwrite.row.clone(), key: overwrite.key.to_string(), value });
+                if !acknowledged {
+                    let value = Some(overwrite.winner.value.clone());
+                    puts.push(Put::Cell { row: overwrite.row.clone(), key: overwrite.key.to_string(), value });
+                }
+            } else if swaps {
+                overwrite.resolution = Resolution::Crdt;
             }
         }
         (!puts.is_empty()).then_some(puts)
     }
 
-    /// Whether what this author writes is checked cell by cell afterwards: requests were checked before.
+    /// Whether what this author brings is checked cell by cell afterwards. What the server brings was checked before.
     fn judges(&self, author: &Author) -> bool {
-        self.table.is_declared() && matches!(author.source, Source::UserAction | Source::Offline)
+        self.table.is_declared() && author.source != Source::System
     }
 
     fn wrong(&self, txn: &impl ReadTxn, suspects: &[Suspect], change: &ChangeSet) -> Vec<Repair> {

@@ -63,7 +63,7 @@ impl<P> Core<P> {
                 self.start_over(effects);
                 self.refuse(source, &Refusal::new(ErrorCode::InvalidUpdate, "the update cannot be merged"), effects);
             }
-            Ok(Watched::Full(limit)) => self.refuse(source, &full(limit), effects),
+            Ok(Watched::Refused(refused)) => self.refuse(source, &Refusal::from(*refused), effects),
             Ok(Watched::Nothing) => self.acknowledge_with(ack, effects),
             Ok(Watched::Changed(mut change)) => {
                 for (client, clock) in before {
@@ -73,7 +73,9 @@ impl<P> Core<P> {
                 self.record(now, update, author.user, ack);
                 effects.push(Effect::Count(Event::Applied));
                 let reply = match &self.phase {
-                    Phase::Live(Live { register: Some(register), .. }) => register.reply_to(&mut change),
+                    Phase::Live(Live { replica, register: Some(register), .. }) => {
+                        register.reply_to(&replica.transact(), &mut change)
+                    }
                     _ => None,
                 };
                 let wrong = change.wrong.clone();
@@ -140,6 +142,11 @@ impl<P> Core<P> {
             },
             asked => self.read_table(&asked).map(Answer::Table),
         };
+        // A version that was shown stays one, also after a crash: so what is shown is durable. Only while the store fails
+        // nobody is made to wait for it.
+        if let (Ok(read), false) = (&result, self.saving.is_failing()) {
+            return self.answer_when_durable(ticket, read.clone(), effects);
+        }
         effects.push(Effect::Answer { ticket, result });
     }
 
