@@ -5,6 +5,7 @@
 //! read again, and does the same both times. A snapshot carries it folded ([`super::sidecar`]).
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -180,6 +181,7 @@ impl Register {
             let value = (!wrong.was.is_null()).then(|| wrong.was.clone());
             puts.push(Put::Cell { row: wrong.row.clone(), key: wrong.key.to_string(), value });
         }
+        let mut taken = Taken::new(txn);
         let policy = self.table.policy();
         let again = if policy == Resolution::LatestArrival { Vec::new() } else { std::mem::take(&mut change.again) };
         for (row, key, value) in &again {
@@ -195,10 +197,10 @@ impl Register {
                 Resolution::Acknowledged => true,
             };
             // What lost was not judged when it came: a wrong value does not come back.
-            let fits = |value: &Value| {
-                !self.table.is_declared() || self.broken_rule(txn, &overwrite.row, &overwrite.key, value).is_none()
-            };
-            if swaps && fits(&overwrite.loser.value) {
+            let lost = &overwrite.loser.value;
+            let fits = !self.table.is_declared()
+                || self.broken_rule(&mut taken, &overwrite.row, &overwrite.key, lost).is_none();
+            if swaps && fits {
                 std::mem::swap(&mut overwrite.winner, &mut overwrite.loser);
                 if !acknowledged {
                     let value = Some(overwrite.winner.value.clone());
@@ -218,6 +220,7 @@ impl Register {
 
     fn wrong(&self, txn: &impl ReadTxn, suspects: &[Suspect], change: &ChangeSet) -> Vec<Repair> {
         let mut wrong = Vec::new();
+        let mut taken = Taken::new(txn);
         for suspect in suspects {
             let Some(row) = content::row(txn, &suspect.row) else { continue };
             let keys = match &suspect.keys {
@@ -226,18 +229,18 @@ impl Register {
             };
             for (key, was) in keys.into_iter().filter(|(key, _)| !field::is_reserved(key)) {
                 let value = content::value(txn, &row, &key);
-                let Some(rule) = self.broken_rule(txn, &suspect.row, &key, &value) else { continue };
+                let Some(rule) = self.broken_rule(&mut taken, &suspect.row, &key, &value) else { continue };
                 let user = self.user_of(suspect.client, &change.author);
                 let (row, field) = (suspect.row.clone(), field::field_of(&key).into());
                 // What was there may be no better: then the cell is cleared.
-                let was = if self.broken_rule(txn, &row, &key, &was).is_some() { Value::Null } else { was };
+                let was = if self.broken_rule(&mut taken, &row, &key, &was).is_some() { Value::Null } else { was };
                 wrong.push(Repair { row, field, key, value, was, rule: rule.word(), user });
             }
         }
         wrong
     }
 
-    fn broken_rule(&self, txn: &impl ReadTxn, row: &str, key: &str, value: &Value) -> Option<Rule> {
+    fn broken_rule(&self, taken: &mut Taken<'_, impl ReadTxn>, row: &str, key: &str, value: &Value) -> Option<Rule> {
         if value.is_null() {
             return None;
         }
@@ -246,16 +249,43 @@ impl Register {
             return Some(rule);
         }
         let unique = field.options.get("unique").is_some_and(|unique| *unique == Value::Bool(true));
-        (unique && self.is_taken(txn, row, key, value)).then_some(Rule::NotUnique)
+        (unique && taken.by_another(&self.table, row, key, value)).then_some(Rule::NotUnique)
+    }
+}
+
+/// Which values unique fields have. Read once for each field that a transaction touches: for every record one look.
+struct Taken<'t, T> {
+    txn: &'t T,
+    /// By raw key, how many records that are not deleted have a value, as JSON text.
+    counts: HashMap<Box<str>, HashMap<String, usize>>,
+}
+
+impl<'t, T: ReadTxn> Taken<'t, T> {
+    fn new(txn: &'t T) -> Self {
+        Self { txn, counts: HashMap::new() }
     }
 
-    /// Whether another record that is not deleted has this value. Reads the field of every record: uniqueness of a few
-    /// thousand is what it is for.
-    fn is_taken(&self, txn: &impl ReadTxn, own: &str, key: &str, value: &Value) -> bool {
-        let Some(rows) = content::root(txn, content::ROWS) else { return false };
-        let others = self.table.rows.iter().filter(|(id, row)| ***id != *own && row.deleted.is_none());
-        others.filter_map(|(id, _)| content::nested(txn, &rows, id)).any(|row| content::value(txn, &row, key) == *value)
+    fn by_another(&mut self, table: &Table, own: &str, key: &str, value: &Value) -> bool {
+        let counts = self.counts.entry(key.into()).or_insert_with(|| count_values(table, self.txn, key));
+        let count = counts.get(&value.to_string()).copied().unwrap_or(0);
+        let is_live = table.rows.get(own).is_some_and(|row| row.deleted.is_none());
+        let is_own =
+            is_live && content::row(self.txn, own).is_some_and(|row| content::value(self.txn, &row, key) == *value);
+        count > usize::from(is_own)
     }
+}
+
+fn count_values(table: &Table, txn: &impl ReadTxn, key: &str) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    let Some(rows) = content::root(txn, content::ROWS) else { return counts };
+    for (id, _) in table.rows.iter().filter(|(_, row)| row.deleted.is_none()) {
+        let Some(row) = content::nested(txn, &rows, id) else { continue };
+        let value = content::value(txn, &row, key);
+        if !value.is_null() {
+            *counts.entry(value.to_string()).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// Keys of one record that a client wrote, with what was there; all of its keys when the record is new.

@@ -187,7 +187,3 @@ fn no_records_are_no_change() {
     let plan = World::simple().ask(create(vec![])).unwrap();
     assert_eq!(plan, Plan { puts: vec![], report: Report::Records(vec![]) });
 }
-
-fn mark(field: &str) -> FieldMark {
-    FieldMark { field: field.into(), version: 1, stamp: Stamp::default() }
-}
