@@ -103,6 +103,8 @@ pub enum Command {
         title: Option<String>,
         /// Its fields, in order.
         fields: Vec<NewField>,
+        /// Its settings, as in [`super::view::TableView::settings`].
+        settings: Option<serde_json::Map<String, Value>>,
     },
     /// Add a field at the end, or behind another one. Creates the table when there is none.
     AddField(NewField),

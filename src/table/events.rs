@@ -30,7 +30,7 @@ use super::change::Side;
 pub const RECORDS_PER_EVENT: usize = 500;
 
 /// Every name that [`happenings`] and [`document_deleted`] use.
-pub const NAMES: [&str; 24] = [
+pub const NAMES: [&str; 25] = [
     "component:nested-created",
     "component:nested-deleted",
     "component:nested-updated",
@@ -48,6 +48,7 @@ pub const NAMES: [&str; 24] = [
     "grid:row-moved",
     "grid:row-resized",
     "grid:text-edited",
+    "import:progress",
     "record:created",
     "record:deleted",
     "record:restored",
@@ -142,6 +143,29 @@ pub fn value_weight(value: &Value) -> usize {
             entries.iter().map(|(key, value)| key.len() + 24 + value_weight(value)).sum::<usize>() + 24
         }
     }
+}
+
+/// What the room is told while records are imported: how many lines were read, and whether they are there.
+#[must_use]
+pub fn import_progress(doc: &DocName, records: usize, state: ImportState) -> Happening {
+    let (key, id) = own_id(doc);
+    let state = match state {
+        ImportState::Reading => "reading",
+        ImportState::Done => "done",
+        ImportState::Refused => "refused",
+    };
+    Happening::new("import:progress").id(key, id).both("records", records).both("state", state)
+}
+
+/// How far an import is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportState {
+    /// Its lines are being read; none is in the table yet.
+    Reading,
+    /// All of them are in the table.
+    Done,
+    /// None of them is.
+    Refused,
 }
 
 /// What the room is told when the document was deleted.

@@ -165,7 +165,9 @@ pub struct Sight<'a> {
 pub fn plan(sight: &Sight<'_>, write: &Write, chance: &mut dyn FnMut() -> u32) -> Result<Plan, Refused> {
     let stamp = stamp(sight.now_ms, write.user.as_deref());
     match &write.command {
-        Command::CreateTable { title, fields } => fields::create_table(sight, title.as_deref(), fields, chance),
+        Command::CreateTable { title, fields, settings } => {
+            fields::create_table(sight, (title.as_deref(), settings.as_ref()), fields, chance)
+        }
         Command::AddField(new) => fields::add(sight, new, chance),
         Command::ChangeField { id, patch } => fields::change(sight, id, patch, chance),
         Command::DeleteField { id } => fields::delete(sight, id, stamp),

@@ -60,6 +60,11 @@ pub(super) struct Errand {
 }
 
 impl Errand {
+    /// What the caller named it.
+    pub(super) fn correlation_id(&self) -> Option<Arc<str>> {
+        self.correlation_id.clone()
+    }
+
     /// # Errors
     /// `INVALID_PAYLOAD` for a key or an id that is empty, too long or not printable ASCII.
     pub(super) fn of(parts: &Parts) -> Result<Self, Problem> {

@@ -36,6 +36,10 @@ pub(in crate::http) struct TableInput {
     /// In order.
     #[serde(default, deserialize_with = "objects")]
     fields: Vec<FieldInput>,
+    /// `staleOffline` (`crdt`, `latest-arrival` or `online-wins`), `components` (true where records have nested ones), and
+    /// whatever else an application keeps there.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<serde_json::Map<String, Value>>,
 }
 
 /// A field to be. Further properties are its options: `choices`, `format`, `precision`, `min`, `max`, `required`,
@@ -201,11 +205,11 @@ impl From<OnConflictWord> for OnConflict {
 
 impl TableInput {
     pub(super) fn command(self) -> Result<Command, Problem> {
-        let Self { title, fields } = self;
+        let Self { title, fields, settings } = self;
         within(FIELDS_MAX, fields.len(), "fields")?;
         let field = |(index, field): (usize, FieldInput)| field.new_field(&format!("fields[{index}]."));
         let fields = fields.into_iter().enumerate().map(field).collect::<Result<_, _>>()?;
-        Ok(Command::CreateTable { title, fields })
+        Ok(Command::CreateTable { title, fields, settings })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `…/export` and `…/import`: a whole table as CSV or NDJSON.
 
 use std::io;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
@@ -36,10 +37,16 @@ use crate::http::docs;
 use crate::http::problem;
 use crate::http::problem::Problem;
 use crate::name::DocName;
+use crate::name::RoomName;
+use crate::room::Feeds;
+use crate::table::change::Author;
+use crate::table::change::Source;
 use crate::table::command::Command;
 use crate::table::command::Position;
 use crate::table::command::TableAnswer;
 use crate::table::command::TableRequest;
+use crate::table::events;
+use crate::table::events::ImportState;
 use crate::table::exchange;
 use crate::table::exchange::Format;
 use crate::table::view::FieldView;
@@ -51,6 +58,8 @@ use incoming::Parsed;
 
 /// Records that are in memory at a time while a table is exported.
 const EXPORT_PAGE: usize = 500;
+/// Records between two reports of an import.
+const PROGRESS_STEP: usize = 1000;
 
 #[derive(Deserialize)]
 pub(in crate::http) struct FormatQuery {
@@ -162,9 +171,11 @@ pub(in crate::http) async fn import_records(
     let fields = describe(&state, &doc).await?.fields;
     let _turn = given::turn(&state).await?;
     let mut pieces = body::pieces(&state, request).await?;
-    let parsed = match parse(format, fields, &mut pieces, |piece| writer.errand.add(piece)).await {
+    let progress = Progress::new(&state, &writer);
+    let parsed = match parse(format, fields, &mut pieces, &progress, |piece| writer.errand.add(piece)).await {
         Ok(parsed) => parsed,
         Err(problem) => {
+            progress.tell(0, ImportState::Refused);
             pieces.refuse().await;
             return Err(problem);
         }
@@ -173,7 +184,9 @@ pub(in crate::http) async fn import_records(
     let imported = records.len();
     let command = Command::CreateRecords { records, import: true };
     let refused = |refusal| docs::refused(&state, incoming::at_line(refusal, &lines));
-    let written = writer.write_with(command, refused).await?;
+    let written = writer.write_with(command, refused).await;
+    progress.tell(imported, if written.is_ok() { ImportState::Done } else { ImportState::Refused });
+    let written = written?;
     let TableAnswer::Records(_) = written.answer else { return Err(unexpected(&written.answer)) };
     let revision = describe(&state, &doc).await?.revision;
     Ok((StatusCode::CREATED, written.again, Json(Imported { imported, revision })).into_response())
@@ -183,12 +196,39 @@ async fn parse(
     format: Format,
     fields: Vec<FieldView>,
     pieces: &mut Pieces,
+    progress: &Progress,
     mut seen: impl FnMut(&[u8]),
 ) -> Result<Parsed, Problem> {
     let mut incoming = Incoming::new(format, fields);
+    let mut told = 0;
     while let Some(piece) = pieces.next().await? {
         seen(&piece);
         incoming.take(&piece)?;
+        if incoming.records() >= told + PROGRESS_STEP {
+            told = incoming.records();
+            progress.tell(told, ImportState::Reading);
+        }
     }
     incoming.end()
+}
+
+/// Tells the table's room how far an import is.
+struct Progress {
+    feeds: Arc<Feeds>,
+    doc: DocName,
+    author: Author,
+}
+
+impl Progress {
+    fn new(state: &AppState, writer: &Writer) -> Self {
+        let user = writer.caller.member().map(|member| member.user);
+        let correlation_id = writer.errand.correlation_id();
+        let author = Author { user, source: Source::Import, correlation_id };
+        Self { feeds: state.feeds.clone(), doc: writer.path.doc.clone(), author }
+    }
+
+    fn tell(&self, records: usize, state: ImportState) {
+        let told = events::import_progress(&self.doc, records, state);
+        self.feeds.publish(&RoomName::from(&self.doc), &self.author, vec![told]);
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde_json::Map;
 use serde_json::Value;
 use syncline_protocol::ErrorCode;
 
@@ -18,6 +19,7 @@ use super::place::Line;
 use super::place::Misplaced;
 use super::place::Spot;
 use super::place::Standing;
+use crate::table::change::Resolution;
 use crate::table::command::FieldPatch;
 use crate::table::command::NewField;
 use crate::table::field;
@@ -30,13 +32,15 @@ use crate::table::view::FieldView;
 
 /// Longest title, in characters.
 const TITLE_CHARS_MAX: usize = 255;
+/// Most bytes of a table's settings.
+const SETTINGS_BYTES_MAX: usize = 32 * 1024;
 /// The version of the schema that the server writes.
 const SCHEMA_VERSION: u32 = 1;
 
 /// A table where there is none yet.
 pub(super) fn create_table(
     sight: &Sight<'_>,
-    title: Option<&str>,
+    (title, settings): (Option<&str>, Option<&Map<String, Value>>),
     fields: &[NewField],
     chance: &mut dyn FnMut() -> u32,
 ) -> Result<Plan, Refused> {
@@ -47,11 +51,13 @@ pub(super) fn create_table(
     if title.is_some_and(|title| title.chars().nth(TITLE_CHARS_MAX).is_some()) {
         return Err(Refused::wrong("title", format!("a title has at most {TITLE_CHARS_MAX} characters")));
     }
+    settings.map_or(Ok(()), check_settings)?;
     limits::check_fields(table, fields.len())?;
     check_together(fields)?;
     let keys = order::jittered_keys_between(None, None, fields.len(), chance).expect("an empty line has room");
     let mut puts = declaration();
     puts.extend(title.map(|title| Put::Meta { key: "title", value: Some(title.into()) }));
+    puts.extend(settings.map(|settings| Put::Meta { key: "settings", value: Some(settings.clone().into()) }));
     let mut taken: HashSet<String> = fields.iter().filter_map(|new| new.id.clone()).collect();
     for (index, (new, key)) in fields.iter().zip(keys).enumerate() {
         let id = new.id.clone().unwrap_or_else(|| fresh_id(|id| taken.contains(id), || field::new_field_id(chance)));
@@ -59,6 +65,21 @@ pub(super) fn create_table(
         puts.push(new_field(id.into(), new, &key, chance).map_err(|wrong| at(index, wrong))?);
     }
     Ok(Plan { puts, report: Report::Table })
+}
+
+/// A misspelt policy would silently be the default one.
+fn check_settings(settings: &Map<String, Value>) -> Result<(), Refused> {
+    let bytes: usize = settings.iter().map(|(key, value)| limits::entry_bytes(key, value)).sum();
+    if bytes > SETTINGS_BYTES_MAX {
+        return Err(Refused::too_large(SETTINGS_BYTES_MAX, "bytes of settings").with("path", "settings"));
+    }
+    let policies = [Resolution::Crdt, Resolution::LatestArrival, Resolution::OnlineWins].map(Resolution::word);
+    match settings.get("staleOffline") {
+        Some(word) if !policies.iter().any(|policy| word == policy) => {
+            Err(Refused::wrong("settings.staleOffline", format!("staleOffline is one of {}", policies.join(", "))))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One more field. It makes a table of what is none.

@@ -51,6 +51,11 @@ impl Incoming {
         Self { reader: Reader::new(format), fields, is_header_known, cells: 0, parsed: Parsed::default() }
     }
 
+    /// Records read so far.
+    pub(super) fn records(&self) -> usize {
+        self.parsed.records.len()
+    }
+
     /// # Errors
     /// A refusal that names the line.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Problem> {

@@ -5,7 +5,7 @@ use crate::table::command::FieldPatch;
 use crate::table::read::table_view;
 
 fn create_table(fields: Vec<NewField>) -> Command {
-    Command::CreateTable { title: Some("Plans".into()), fields }
+    Command::CreateTable { title: Some("Plans".into()), fields, settings: None }
 }
 
 fn change(id: &str, patch: FieldPatch) -> Command {
@@ -65,7 +65,7 @@ fn what_is_wrong_with_a_field_of_a_new_table_is_said_with_its_place() {
         let refused = World::empty().ask(create_table(vec![first, second]));
         assert_eq!(no(refused), ("INVALID_PAYLOAD", path.to_owned()), "{told}");
     }
-    let long = Command::CreateTable { title: Some("x".repeat(256)), fields: vec![] };
+    let long = Command::CreateTable { title: Some("x".repeat(256)), fields: vec![], settings: None };
     assert_eq!(no(World::empty().ask(long)), ("INVALID_PAYLOAD", "title".into()));
 }
 
@@ -245,4 +245,17 @@ fn a_change_that_cannot_be_made_is_refused() {
     assert_eq!(no(world.ask(Command::DeleteField { id: "nope".into() })).0, "NOT_FOUND");
     assert!(world.ask(change("t", name("Title"))).unwrap().puts.is_empty(), "its own name");
     assert!(world.ask(change("t", name("Gone"))).is_ok(), "the name of a deleted field is free");
+}
+
+#[test]
+fn settings_are_kept_and_a_misspelt_policy_is_refused() {
+    let create =
+        |settings: Value| Command::CreateTable { title: None, fields: vec![], settings: settings.as_object().cloned() };
+    let mut world = World::default();
+    let refused = world.ask(create(json!({"staleOffline": "latest"}))).unwrap_err();
+    assert_eq!((refused.code.word(), &refused.data["path"]), ("INVALID_PAYLOAD", &json!("settings.staleOffline")));
+    let refused = world.ask(create(json!({"notes": "x".repeat(40_000)}))).unwrap_err();
+    assert_eq!((refused.code.word(), &refused.data["limit"]), ("PAYLOAD_TOO_LARGE", &json!(32_768)));
+    world.ask(create(json!({"staleOffline": "online-wins", "mine": [1]}))).unwrap();
+    assert_eq!(world.table.meta["settings"], json!({"staleOffline": "online-wins", "mine": [1]}));
 }
