@@ -17,7 +17,7 @@ awk -v heading="$heading" '
     inside && /^```/ { code = ($0 == "```sh"); next }
     inside && code
 ' "$page" | sed "s|http://127.0.0.1:8080|$server|g" > "$place/commands"
-sed -n 's/^# \([0-9]\{3\}\)\([ :].*\)\{0,1\}$/\1/p' "$place/commands" > "$place/promised"
+sed -n 's/^# \([1-5][0-9][0-9]\)\([^0-9].*\)\{0,1\}$/\1/p' "$place/commands" > "$place/promised"
 [ -s "$place/promised" ] || { echo "no command was found in $page under $heading" >&2; exit 1; }
 
 # A curl that notes what status it saw, and otherwise is the one that was called.

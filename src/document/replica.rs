@@ -25,6 +25,7 @@ use crate::table::change::Author;
 use crate::table::change::ChangeSet;
 use crate::table::change::Source;
 use crate::table::plan::Put;
+use crate::table::refused::Refused;
 use crate::table::register::Register;
 
 /// An update broke the engine. The replica is half changed and must be thrown away.
@@ -55,8 +56,8 @@ pub enum Watched {
     Nothing,
     /// It was merged. Nothing need have become visible.
     Changed(Box<ChangeSet>),
-    /// It would break this limit, and was not merged.
-    Full(usize),
+    /// The table does not take it, and it was not merged.
+    Refused(Box<Refused>),
 }
 
 /// Whether deleted content is kept in memory.
@@ -145,9 +146,9 @@ impl Replica {
             let seen = register.look(&txn, update).map_err(|_| Poisoned)?;
             // What the server itself brings was judged before.
             if author.source != Source::System
-                && let Err(limit) = register.admit(seen.gains())
+                && let Err(refused) = register.admit(&seen)
             {
-                return Ok(Watched::Full(limit));
+                return Ok(Watched::Refused(Box::new(refused)));
             }
             txn.apply_update(decoded).map_err(|_| Poisoned)?;
             advance(&mut self.clocks, summary);

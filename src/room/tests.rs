@@ -18,7 +18,6 @@ use crate::store::Seq;
 use crate::table::change::Author;
 use crate::table::change::ChangeSet;
 use crate::table::events::Publish;
-use crate::table::events::Publisher;
 
 use super::FeedLimits;
 use super::Feeds;

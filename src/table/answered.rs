@@ -11,6 +11,8 @@ use super::plan::Report;
 pub const KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Keys remembered for one table. Full: the oldest is forgotten, and its request would be done again.
 const KEYS_MAX: usize = 10_000;
+/// Ids of records remembered with them, for one table. Full: the same.
+const IDS_MAX: usize = 500_000;
 
 /// What was done, and when.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,11 +25,22 @@ pub struct Outcome {
     pub report: Report,
 }
 
+impl Outcome {
+    fn ids(&self) -> usize {
+        match &self.report {
+            Report::Records(records) => records.len(),
+            Report::Table | Report::Field(_) => 1,
+        }
+    }
+}
+
 /// Outcomes by key.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answered {
     by_key: HashMap<Arc<str>, Outcome>,
     oldest: VecDeque<Arc<str>>,
+    /// Ids of records in all outcomes.
+    ids: usize,
 }
 
 impl Answered {
@@ -40,6 +53,10 @@ impl Answered {
     /// Remembers one.
     pub fn keep(&mut self, once: Once, report: Report, at_ms: u64) {
         let outcome = Outcome { fingerprint: once.fingerprint, at_ms, report };
+        self.ids += outcome.ids();
+        if let Some(former) = self.by_key.get(&once.key) {
+            self.ids -= former.ids();
+        }
         if self.by_key.insert(once.key.clone(), outcome).is_none() {
             self.oldest.push_back(once.key);
         }
@@ -50,11 +67,12 @@ impl Answered {
     fn forget(&mut self, now_ms: u64) {
         while let Some(key) = self.oldest.front() {
             let too_old = self.by_key.get(key).is_none_or(|outcome| outcome.at_ms + KEPT_MS <= now_ms);
-            if !too_old && self.oldest.len() <= KEYS_MAX {
+            let too_many = self.oldest.len() > KEYS_MAX || self.ids > IDS_MAX && self.oldest.len() > 1;
+            if !too_old && !too_many {
                 return;
             }
-            if let Some(key) = self.oldest.pop_front() {
-                self.by_key.remove(&key);
+            if let Some(forgotten) = self.oldest.pop_front().and_then(|key| self.by_key.remove(&key)) {
+                self.ids -= forgotten.ids();
             }
         }
     }
@@ -81,6 +99,18 @@ mod tests {
         assert!(answered.find("a", 1000 + KEPT_MS).is_none());
         answered.keep(once("b"), Report::Table, 1000 + KEPT_MS);
         assert_eq!(answered.iter().count(), 1, "what is too old is not kept");
+    }
+
+    #[test]
+    fn large_outcomes_make_room_sooner() {
+        let mut answered = Answered::default();
+        let many = Report::Records(vec![("r".into(), None); IDS_MAX / 2]);
+        for key in ["a", "b", "c", "c"] {
+            answered.keep(once(key), many.clone(), 5);
+        }
+        assert_eq!(answered.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), ["b", "c"]);
+        answered.keep(once("d"), Report::Table, 5 + KEPT_MS);
+        assert_eq!(answered.ids, 1);
     }
 
     #[test]

@@ -23,32 +23,35 @@ use super::content::ROWS;
 use super::content::VIEWS;
 use super::field;
 use super::field::FieldType;
+use super::ledger::SERVER_CLIENTS;
 use super::plan::Put;
 use super::state::Table;
 use super::view::FieldView;
 
 /// What a transaction touches.
 #[derive(Debug, Default)]
-pub struct Before {
+pub(super) struct Before {
     pub(super) rows: BTreeMap<Arc<str>, RowBefore>,
     pub(super) fields: BTreeSet<Arc<str>>,
     pub(super) views: BTreeMap<Arc<str>, Option<Value>>,
     pub(super) meta: BTreeMap<Arc<str>, Value>,
     pub(super) roots: BTreeSet<Arc<str>>,
     pub(super) contests: Vec<Contest>,
+    /// An id that comes for the first time and may be none.
+    pub(super) bad_id: Option<Arc<str>>,
     /// Keys that the roots `rows` and `cols` would gain, and cells.
     pub(super) gains: Gains,
 }
 
 /// How much a transaction adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Gains {
+pub(super) struct Gains {
     /// Records.
-    pub rows: usize,
+    pub(super) rows: usize,
     /// Fields.
-    pub fields: usize,
+    pub(super) fields: usize,
     /// Cells.
-    pub cells: usize,
+    pub(super) cells: usize,
 }
 
 /// How one record looked.
@@ -78,6 +81,8 @@ pub(super) struct Contest {
     pub(super) value: Value,
     /// What was there.
     pub(super) was: Value,
+    /// Whether the server wrote what was there, for a request that it has acknowledged.
+    pub(super) over_server: bool,
 }
 
 impl Before {
@@ -163,6 +168,12 @@ impl Before {
         if !touch.adds_key() {
             return;
         }
+        if let [root, id] = &*touch.path
+            && [ROWS, COLS, VIEWS].contains(&&**root)
+            && field::check_row_id(id).is_err()
+        {
+            self.bad_id.get_or_insert_with(|| id.clone());
+        }
         match &*touch.path {
             [root, _] if **root == *ROWS => self.gains.rows += 1,
             [root, _] if **root == *COLS => self.gains.fields += 1,
@@ -173,7 +184,9 @@ impl Before {
 
     fn contest(&mut self, update: &[u8], touch: &Touch) {
         let [root, row, key] = &*touch.path else { return };
-        if **root != *ROWS || field::is_reserved(key) {
+        let over_server = touch.current.is_some_and(|current| current.client >= SERVER_CLIENTS);
+        // Of the reserved keys a request sets the order; the mark of a deletion is never overwritten, only taken away.
+        if **root != *ROWS || field::is_reserved(key) && !(over_server && **key == *"$o") {
             return;
         }
         let lasting = |written: &&Written| written.is_concurrent && !written.is_deleted_here;
@@ -181,7 +194,14 @@ impl Before {
             let Some(any) = written.value(update) else { continue };
             let value = content::from_any_value(any);
             let was = self.rows.get(row).and_then(|row| row.raw.get(key)).cloned().unwrap_or_default();
-            self.contests.push(Contest { row: row.clone(), key: key.clone(), item: written.id, value, was });
+            self.contests.push(Contest {
+                row: row.clone(),
+                key: key.clone(),
+                item: written.id,
+                value,
+                was,
+                over_server,
+            });
         }
     }
 }

@@ -69,6 +69,9 @@ pub struct ChangeSet {
     /// Cells of it that their fields do not take. The server puts them back in its next transaction, which has the same
     /// list in `repaired`.
     pub wrong: Vec<Repair>,
+    /// What a request had written, the server had acknowledged, and an edit that had not seen it replaced: record, raw key
+    /// and value. The server writes it again.
+    pub again: Vec<(Arc<str>, Arc<str>, Value)>,
     /// What this transaction of the server puts back.
     pub repaired: Vec<Repair>,
 }
@@ -205,6 +208,8 @@ pub enum Resolution {
     LatestArrival,
     /// What was written online was written again.
     OnlineWins,
+    /// What a request had written was written again: it was acknowledged, and the edit had not seen it.
+    Acknowledged,
 }
 
 impl Resolution {
@@ -215,6 +220,7 @@ impl Resolution {
             Self::Crdt => "crdt",
             Self::LatestArrival => "latest-arrival",
             Self::OnlineWins => "online-wins",
+            Self::Acknowledged => "acknowledged",
         }
     }
 }

@@ -11,7 +11,6 @@
 mod cells;
 mod conflict;
 mod fields;
-mod limits;
 mod patch;
 mod place;
 mod records;

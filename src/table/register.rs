@@ -5,9 +5,11 @@
 //! read again, and does the same both times. A snapshot carries it folded ([`super::sidecar`]).
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use syncline_protocol::ErrorCode;
 use syncline_protocol::update::Entries;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Summary;
@@ -33,14 +35,11 @@ use super::content;
 use super::field;
 use super::field::Rule;
 use super::ledger::Ledger;
+use super::limits;
 use super::plan::Put;
+use super::refused::Refused;
 use super::settle::Circumstances;
 use super::state::Table;
-
-/// Records of one table, deleted ones too. More are refused.
-pub const ROWS_MAX: usize = 100_000;
-/// Fields of one table, deleted ones too.
-pub const FIELDS_MAX: usize = 500;
 
 /// What is kept of one table.
 #[derive(Debug, Default)]
@@ -59,14 +58,6 @@ pub struct Register {
 #[derive(Debug)]
 pub struct Seen {
     before: Before,
-}
-
-impl Seen {
-    /// How much it adds.
-    #[must_use]
-    pub fn gains(&self) -> Gains {
-        self.before.gains
-    }
 }
 
 impl Register {
@@ -100,18 +91,24 @@ impl Register {
         Ok(Seen { before })
     }
 
-    /// Whether the table has room for what an update adds; otherwise which limit it breaks.
+    /// Whether the table takes what an update brings.
     ///
     /// # Errors
-    /// The limit.
-    pub fn admit(&self, gains: Gains) -> Result<(), usize> {
-        if self.table.rows.len() + gains.rows > ROWS_MAX && gains.rows > 0 {
-            return Err(ROWS_MAX);
+    /// `PAYLOAD_TOO_LARGE` over a limit, `INVALID_UPDATE` for an id that could not be told from a path or would break
+    /// JavaScript objects: a record cannot get another one later.
+    pub fn admit(&self, seen: &Seen) -> Result<(), Refused> {
+        if let Some(id) = &seen.before.bad_id {
+            let id: String = id.chars().take(64).collect();
+            return Err(Refused::new(ErrorCode::InvalidUpdate, format!("{id:?} cannot be an id")));
         }
-        if self.table.fields.len() + gains.fields > FIELDS_MAX && gains.fields > 0 {
-            return Err(FIELDS_MAX);
+        let Gains { rows, fields, cells } = seen.before.gains;
+        if rows > 0 {
+            limits::check_rows(&self.table, rows)?;
         }
-        Ok(())
+        if fields > 0 {
+            limits::check_fields(&self.table, fields)?;
+        }
+        limits::check_cells(&self.table, cells)
     }
 
     /// Takes in what an update changed, after the engine merged it and committed: `txn` is the transaction.
@@ -140,7 +137,13 @@ impl Register {
         change.wrong = self.wrong(txn, &suspects, &change);
         for contested in contests {
             let won = !deleted(contested.contest.item.client, contested.contest.item.clock);
-            change.overwrites.extend(self.overwrite(txn, contested, won, &change));
+            if won && contested.contest.over_server && contested.contest.value != contested.was {
+                let Contest { row, key, was, .. } = &contested.contest;
+                change.again.push((row.clone(), key.clone(), was.clone()));
+            }
+            if !field::is_reserved(&contested.contest.key) {
+                change.overwrites.extend(self.overwrite(txn, contested, won, &change));
+            }
         }
         Ok(change)
     }
@@ -167,38 +170,57 @@ impl Register {
 }
 
 impl Register {
-    /// What the server does about what a client's transaction did, in a transaction of its own: puts back what is wrong, and
-    /// asserts again what the table's settings say. `None` when there is nothing to do.
-    pub fn reply_to(&self, change: &mut ChangeSet) -> Option<Vec<Put>> {
+    /// What the server does about what a client's transaction did, in a transaction of its own: puts back what is wrong,
+    /// writes again what it had acknowledged, and what the table's settings say. `None` when there is nothing to do.
+    ///
+    /// The server's client id is higher than those of browsers, but that decides only between two who wrote over the same
+    /// value: an edit that competes with what a request had *seen* stands behind that request's in the order of items.
+    pub fn reply_to(&self, txn: &impl ReadTxn, change: &mut ChangeSet) -> Option<Vec<Put>> {
         let mut puts = Vec::new();
         for wrong in &change.wrong {
             let value = (!wrong.was.is_null()).then(|| wrong.was.clone());
             puts.push(Put::Cell { row: wrong.row.clone(), key: wrong.key.to_string(), value });
         }
+        let mut taken = Taken::new(txn);
         let policy = self.table.policy();
+        let again = if policy == Resolution::LatestArrival { Vec::new() } else { std::mem::take(&mut change.again) };
+        for (row, key, value) in &again {
+            puts.push(Put::Cell { row: row.clone(), key: key.to_string(), value: Some(value.clone()) });
+        }
         for overwrite in &mut change.overwrites {
-            overwrite.resolution = policy;
-            let again = match policy {
+            let acknowledged = again.iter().any(|(row, key, _)| *row == overwrite.row && *key == overwrite.key);
+            overwrite.resolution = if acknowledged { Resolution::Acknowledged } else { policy };
+            let swaps = match overwrite.resolution {
                 Resolution::Crdt => false,
                 Resolution::LatestArrival => !overwrite.arrived_won,
                 Resolution::OnlineWins => overwrite.arrived_won && overwrite.winner.offline,
+                Resolution::Acknowledged => true,
             };
-            if again {
+            // What lost was not judged when it came: a wrong value does not come back.
+            let lost = &overwrite.loser.value;
+            let fits = !self.table.is_declared()
+                || self.broken_rule(&mut taken, &overwrite.row, &overwrite.key, lost).is_none();
+            if swaps && fits {
                 std::mem::swap(&mut overwrite.winner, &mut overwrite.loser);
-                let value = Some(overwrite.winner.value.clone());
-                puts.push(Put::Cell { row: overwrite.row.clone(), key: overwrite.key.to_string(), value });
+                if !acknowledged {
+                    let value = Some(overwrite.winner.value.clone());
+                    puts.push(Put::Cell { row: overwrite.row.clone(), key: overwrite.key.to_string(), value });
+                }
+            } else if swaps {
+                overwrite.resolution = Resolution::Crdt;
             }
         }
         (!puts.is_empty()).then_some(puts)
     }
 
-    /// Whether what this author writes is checked cell by cell afterwards: requests were checked before.
+    /// Whether what this author brings is checked cell by cell afterwards. What the server brings was checked before.
     fn judges(&self, author: &Author) -> bool {
-        self.table.is_declared() && matches!(author.source, Source::UserAction | Source::Offline)
+        self.table.is_declared() && author.source != Source::System
     }
 
     fn wrong(&self, txn: &impl ReadTxn, suspects: &[Suspect], change: &ChangeSet) -> Vec<Repair> {
         let mut wrong = Vec::new();
+        let mut taken = Taken::new(txn);
         for suspect in suspects {
             let Some(row) = content::row(txn, &suspect.row) else { continue };
             let keys = match &suspect.keys {
@@ -207,18 +229,18 @@ impl Register {
             };
             for (key, was) in keys.into_iter().filter(|(key, _)| !field::is_reserved(key)) {
                 let value = content::value(txn, &row, &key);
-                let Some(rule) = self.broken_rule(txn, &suspect.row, &key, &value) else { continue };
+                let Some(rule) = self.broken_rule(&mut taken, &suspect.row, &key, &value) else { continue };
                 let user = self.user_of(suspect.client, &change.author);
                 let (row, field) = (suspect.row.clone(), field::field_of(&key).into());
                 // What was there may be no better: then the cell is cleared.
-                let was = if self.broken_rule(txn, &row, &key, &was).is_some() { Value::Null } else { was };
+                let was = if self.broken_rule(&mut taken, &row, &key, &was).is_some() { Value::Null } else { was };
                 wrong.push(Repair { row, field, key, value, was, rule: rule.word(), user });
             }
         }
         wrong
     }
 
-    fn broken_rule(&self, txn: &impl ReadTxn, row: &str, key: &str, value: &Value) -> Option<Rule> {
+    fn broken_rule(&self, taken: &mut Taken<'_, impl ReadTxn>, row: &str, key: &str, value: &Value) -> Option<Rule> {
         if value.is_null() {
             return None;
         }
@@ -227,16 +249,43 @@ impl Register {
             return Some(rule);
         }
         let unique = field.options.get("unique").is_some_and(|unique| *unique == Value::Bool(true));
-        (unique && self.is_taken(txn, row, key, value)).then_some(Rule::NotUnique)
+        (unique && taken.by_another(&self.table, row, key, value)).then_some(Rule::NotUnique)
+    }
+}
+
+/// Which values unique fields have. Read once for each field that a transaction touches: for every record one look.
+struct Taken<'t, T> {
+    txn: &'t T,
+    /// By raw key, how many records that are not deleted have a value, as JSON text.
+    counts: HashMap<Box<str>, HashMap<String, usize>>,
+}
+
+impl<'t, T: ReadTxn> Taken<'t, T> {
+    fn new(txn: &'t T) -> Self {
+        Self { txn, counts: HashMap::new() }
     }
 
-    /// Whether another record that is not deleted has this value. Reads the field of every record: uniqueness of a few
-    /// thousand is what it is for.
-    fn is_taken(&self, txn: &impl ReadTxn, own: &str, key: &str, value: &Value) -> bool {
-        let Some(rows) = content::root(txn, content::ROWS) else { return false };
-        let others = self.table.rows.iter().filter(|(id, row)| ***id != *own && row.deleted.is_none());
-        others.filter_map(|(id, _)| content::nested(txn, &rows, id)).any(|row| content::value(txn, &row, key) == *value)
+    fn by_another(&mut self, table: &Table, own: &str, key: &str, value: &Value) -> bool {
+        let counts = self.counts.entry(key.into()).or_insert_with(|| count_values(table, self.txn, key));
+        let count = counts.get(&value.to_string()).copied().unwrap_or(0);
+        let is_live = table.rows.get(own).is_some_and(|row| row.deleted.is_none());
+        let is_own =
+            is_live && content::row(self.txn, own).is_some_and(|row| content::value(self.txn, &row, key) == *value);
+        count > usize::from(is_own)
     }
+}
+
+fn count_values(table: &Table, txn: &impl ReadTxn, key: &str) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    let Some(rows) = content::root(txn, content::ROWS) else { return counts };
+    for (id, _) in table.rows.iter().filter(|(_, row)| row.deleted.is_none()) {
+        let Some(row) = content::nested(txn, &rows, id) else { continue };
+        let value = content::value(txn, &row, key);
+        if !value.is_null() {
+            *counts.entry(value.to_string()).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// Keys of one record that a client wrote, with what was there; all of its keys when the record is new.

@@ -31,7 +31,7 @@ use super::view::Stamp;
 
 /// What is said of a transaction besides its bytes.
 #[derive(Debug, Clone)]
-pub struct Circumstances<'a> {
+pub(super) struct Circumstances<'a> {
     /// Who.
     pub author: &'a Author,
     /// When it was accepted: milliseconds since 1970.
@@ -108,6 +108,7 @@ impl Register {
         let mut changed = RowChange { user: stamp.user.clone(), ..RowChange::default() };
         let Some(map) = now else {
             let gone = self.purge(id)?;
+            self.table.cells -= was.cells.values().filter(|cell| !cell.is_null()).count().min(self.table.cells);
             changed.life = Some(Life::Purged);
             changed.version = gone;
             return Some(changed);
@@ -192,6 +193,9 @@ impl Register {
         for field in changed.cells.keys().chain(changed.texts.keys()) {
             row.mark(field, stamp);
         }
+        let come = changed.cells.values().filter(|cell| cell.old.is_null()).count();
+        let gone = changed.cells.values().filter(|cell| cell.new.is_null()).count();
+        self.table.cells = (self.table.cells + come).saturating_sub(gone);
     }
 
     /// Forgets a record that is gone but for its version. Answers that, one higher: the record must not count from 1 again

@@ -28,6 +28,8 @@ pub struct Table {
     pub(crate) meta: BTreeMap<Arc<str>, Value>,
     /// Records that are not deleted.
     pub(crate) live: usize,
+    /// Cells that hold something, also of deleted records.
+    pub(crate) cells: usize,
 }
 
 /// What is kept of one record.

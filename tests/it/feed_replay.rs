@@ -14,7 +14,6 @@ use syncline::event::Envelope;
 use syncline::event::Event;
 use syncline::event::EventId;
 use syncline::name::DocName;
-use syncline::table::change::Author;
 use syncline::table::change::ChangeSet;
 use syncline::table::change::Changed;
 use syncline::table::change::ComponentChange;

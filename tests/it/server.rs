@@ -207,6 +207,11 @@ impl Server {
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
+    /// From here on, [`Self::peak_memory`] counts anew.
+    pub(crate) fn forget_peak_memory(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.process.child.id().unwrap()), "5").unwrap();
+    }
+
     /// SIGKILL, and waits until it is gone. Gives what clients dial.
     pub(crate) async fn sigkill(mut self) -> watch::Sender<String> {
         self.process.child.kill().await.unwrap();

@@ -30,7 +30,8 @@ async fn what_is_no_json_is_refused_wherever_json_is_expected() {
             let data = hear(app.ask(method.clone(), path).body(body.to_vec())).await.refused(400, "INVALID_PAYLOAD");
             assert_eq!(data["path"], "body", "{method} {path}");
         }
-        for body in ["[]", "null", "7", "{\"what\":1,\"records\":[]}", &deep] {
+        // A field's options are open, but not its type.
+        for body in ["[]", "null", "7", "{\"type\":1,\"what\":1}", &deep] {
             hear(app.ask(method.clone(), path).body(body.to_owned())).await.refused(422, "INVALID_PAYLOAD");
         }
     }

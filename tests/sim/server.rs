@@ -1,5 +1,5 @@
-//! The server without a runtime: the real `Core`, `Outbox`, `Session` and `compact::build`, and around them the directory,
-//! the actor's loop and the socket loop as `hub`, `document::actor` and `http::ws` have them, step by step.
+//! The server without a runtime: the real `Core`, `Outbox`, `Session` and `compact::build`, and around them what `hub`,
+//! `document::actor` and `http::ws` do, step by step.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -312,15 +312,12 @@ impl Server {
             }
         }
         actor.core.settled();
-        for (_, port) in actor.core.readers() {
-            port.outbox.flush(self.now.moment);
-        }
+        actor.core.readers().for_each(|(_, port)| _ = port.outbox.flush(self.now.moment));
         Ok(())
     }
 
     fn perform(&mut self, id: u64, actor: &mut Actor, effect: Effect) -> Go {
         match effect {
-            Effect::Publish { .. } => {} // Nobody listens here.
             Effect::Load => self.call(id, actor.doc, Work::Load),
             Effect::Run(job) => self.call(id, actor.doc, Work::Job(Some(job))),
             Effect::Delete { memo } => self.call(id, actor.doc, Work::Delete { memo }),
@@ -393,6 +390,7 @@ impl Server {
                 }
             }
             Effect::Retire => self.retire(id, actor),
+            Effect::Publish { .. } => {} // Nobody listens here.
             Effect::Count(event) => self.waiting_dropped |= event == Event::WaitingDropped,
         }
         Ok(())

@@ -77,14 +77,7 @@ impl<P> Core<P> {
         self.serve(now, Whom::Ticket(ticket), have, effects);
     }
 
-    fn create(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        template: Bytes,
-        member: Option<Member>,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn create(&mut self, now: Now, ticket: Ticket, template: Bytes, member: Option<Member>, effects: &mut Vec<Effect>) {
         let Phase::Live(live) = &mut self.phase else { return };
         if live.exists {
             // It may have been created a moment ago, and not be durable yet.

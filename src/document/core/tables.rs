@@ -37,6 +37,7 @@ use super::Event;
 use super::Live;
 use super::Phase;
 use super::Ticket;
+use super::merge::EMPTY_UPDATE;
 use super::source::Kind;
 use super::source::Source;
 
@@ -63,7 +64,7 @@ impl<P> Core<P> {
                 self.start_over(effects);
                 self.refuse(source, &Refusal::new(ErrorCode::InvalidUpdate, "the update cannot be merged"), effects);
             }
-            Ok(Watched::Full(limit)) => self.refuse(source, &full(limit), effects),
+            Ok(Watched::Refused(refused)) => self.refuse(source, &Refusal::from(*refused), effects),
             Ok(Watched::Nothing) => self.acknowledge_with(ack, effects),
             Ok(Watched::Changed(mut change)) => {
                 for (client, clock) in before {
@@ -73,7 +74,9 @@ impl<P> Core<P> {
                 self.record(now, update, author.user, ack);
                 effects.push(Effect::Count(Event::Applied));
                 let reply = match &self.phase {
-                    Phase::Live(Live { register: Some(register), .. }) => register.reply_to(&mut change),
+                    Phase::Live(Live { replica, register: Some(register), .. }) => {
+                        register.reply_to(&replica.transact(), &mut change)
+                    }
                     _ => None,
                 };
                 let wrong = change.wrong.clone();
@@ -140,7 +143,12 @@ impl<P> Core<P> {
             },
             asked => self.read_table(&asked).map(Answer::Table),
         };
-        effects.push(Effect::Answer { ticket, result });
+        match result {
+            // A version that was shown stays one, also after a crash: so what is shown is durable. Only while the store
+            // fails nobody is made to wait for it.
+            Ok(read) if !self.saving.is_failing() => self.answer_when_durable(ticket, read, effects),
+            result => effects.push(Effect::Answer { ticket, result }),
+        }
     }
 
     fn read_table(&self, asked: &TableRequest) -> Result<TableAnswer, Refusal> {
@@ -183,10 +191,7 @@ impl<P> Core<P> {
             return Err(full(self.settings.doc_bytes_max));
         }
         if puts.is_empty() {
-            let Phase::Live(live) = &self.phase else { return Err(no_such_table()) };
-            let answer = live.report(&report, self.saving.saved().0)?;
-            self.answer_when_durable(ticket, Answer::Table(answer), effects);
-            return Ok(());
+            return self.leave_as_it_is(now, ticket, write, report, effects);
         }
         self.carry_out(now, ticket, &puts, write, report, effects)
     }
@@ -221,6 +226,30 @@ impl<P> Core<P> {
         }
         // What was written can be shown; a record that another one's policy purged in the same breath cannot be.
         self.answers.insert(ticket, Answer::Table(answer?));
+        Ok(())
+    }
+
+    /// Everything is as the request wants it. Under a key that is an outcome too: asked again later, it must not change
+    /// what others did meanwhile.
+    fn leave_as_it_is(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        write: Write,
+        report: Report,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let Phase::Live(live) = &mut self.phase else { return Err(no_such_table()) };
+        let answer = Answer::Table(live.report(&report, self.saving.saved().0)?);
+        let (Some(once), Some(register)) = (write.once, &mut live.register) else {
+            self.answer_when_durable(ticket, answer, effects);
+            return Ok(());
+        };
+        let beside = sidecar::encode_once(&once, &report);
+        register.answered.keep(once, report, now.wall_ms);
+        self.answers.insert(ticket, answer);
+        let ack = Some(Ack::Ticket { ticket, purpose: Purpose::Write });
+        self.record_with(now, Bytes::from_static(EMPTY_UPDATE), write.user, beside, ack);
         Ok(())
     }
 

@@ -75,7 +75,7 @@ impl Server {
                 self.said.push(*change);
             }
             Watched::Nothing => {}
-            Watched::Full(limit) => panic!("full at {limit}"),
+            Watched::Refused(refused) => panic!("{refused:?}"),
         }
     }
 

@@ -237,6 +237,8 @@ mod tests {
         });
         assert_eq!(serde_json::to_value(Record::from(record())).unwrap(), plain);
 
+        assert_eq!(Value::Object(record().json()), plain, "a conflict shows it the same way");
+
         let merged = Some(MergedOver { over: (2, 3), changed_since: vec!["f2".to_owned()] });
         let deleted = Some(Stamp { at_ms: 3, user: Some("bob".into()) });
         let done = Done { record: RecordView { height: Some(40.0), deleted, ..record() }, merged };

@@ -160,7 +160,7 @@ fn result(Verdict { id, version, refused }: Verdict<'_>, room: &mut usize) -> Ma
     result.insert("message".to_owned(), refused.message.into());
     let mut details = refused.data;
     details.remove("doc");
-    let bytes = details.iter().map(|(key, value)| super::limits::entry_bytes(key, value)).sum();
+    let bytes = details.iter().map(|(key, value)| crate::table::limits::entry_bytes(key, value)).sum();
     if let Some(left) = room.checked_sub(bytes) {
         *room = left;
     } else {

@@ -14,7 +14,6 @@ use super::cells::check_unique;
 use super::cells::wishes;
 use super::conflict;
 use super::conflict::Expectation;
-use super::limits;
 use super::place::Spot;
 use super::place::blocks;
 use super::records::find;
@@ -24,6 +23,7 @@ use crate::table::column::Columns;
 use crate::table::command::Merged;
 use crate::table::command::OnConflict;
 use crate::table::command::RecordPatch;
+use crate::table::limits;
 use crate::table::refused::Refused;
 use crate::table::state::Table;
 

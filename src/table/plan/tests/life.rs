@@ -1,7 +1,7 @@
 //! Records that go and come back.
 
 use super::*;
-use crate::table::plan::limits;
+use crate::table::limits;
 
 fn delete(id: &str, expected_version: Option<u64>) -> Command {
     Command::DeleteRecord { id: id.into(), expected_version }

@@ -1,6 +1,5 @@
-//! How large a table may become by what is written over REST and Socket.IO.
-//!
-//! Edits through Yjs are not counted here: they are bounded by the size of the document.
+//! How large a table may become, whoever writes. Single cells and records of Yjs clients are bounded by the repair of
+//! what is wrong (`register`) and by the size of the document.
 
 use serde_json::Value;
 
@@ -9,41 +8,35 @@ use crate::table::refused::Refused;
 use crate::table::state::Table;
 
 /// Most records that are not deleted.
-pub(super) const ROWS_MAX: usize = 100_000;
-/// Most cells of records that are not deleted.
-pub(super) const CELLS_MAX: usize = 1_000_000;
+pub(crate) const ROWS_MAX: usize = 100_000;
+/// Most cells that hold something, also of records that are marked as deleted.
+pub(crate) const CELLS_MAX: usize = 1_000_000;
 /// Most fields that are not deleted.
-pub(super) const FIELDS_MAX: usize = 500;
+pub(crate) const FIELDS_MAX: usize = 500;
 /// Most bytes in the map of one record, keys included.
-pub(super) const ROW_BYTES_MAX: usize = 128 * 1024;
+pub(crate) const ROW_BYTES_MAX: usize = 128 * 1024;
 
 /// Refuses `more` records beyond [`ROWS_MAX`].
-pub(super) fn check_rows(table: &Table, more: usize) -> Result<(), Refused> {
+pub(crate) fn check_rows(table: &Table, more: usize) -> Result<(), Refused> {
     let is_over = table.live.saturating_add(more) > ROWS_MAX;
     if is_over { Err(Refused::too_large(ROWS_MAX, "records in a table")) } else { Ok(()) }
 }
 
-/// Refuses `more` cells beyond [`CELLS_MAX`]. Cells that were cleared count on: who counted them exactly would have to read
-/// the whole table.
-pub(super) fn check_cells(table: &Table, more: usize) -> Result<(), Refused> {
-    let at_most = table.live.saturating_mul(table.fields.len());
-    if more == 0 || table.is_declared() && at_most.saturating_add(more) <= CELLS_MAX {
-        return Ok(());
-    }
-    let cells: usize = table.rows.values().filter(|row| row.deleted.is_none()).map(|row| row.fields.len()).sum();
-    let is_over = cells.saturating_add(more) > CELLS_MAX;
+/// Refuses `more` cells beyond [`CELLS_MAX`].
+pub(crate) fn check_cells(table: &Table, more: usize) -> Result<(), Refused> {
+    let is_over = more > 0 && table.cells.saturating_add(more) > CELLS_MAX;
     if is_over { Err(Refused::too_large(CELLS_MAX, "cells in a table")) } else { Ok(()) }
 }
 
 /// Refuses `more` fields beyond [`FIELDS_MAX`].
-pub(super) fn check_fields(table: &Table, more: usize) -> Result<(), Refused> {
+pub(crate) fn check_fields(table: &Table, more: usize) -> Result<(), Refused> {
     let live = table.fields.values().filter(|field| !field.deleted).count();
     let is_over = live.saturating_add(more) > FIELDS_MAX;
     if is_over { Err(Refused::too_large(FIELDS_MAX, "fields in a table")) } else { Ok(()) }
 }
 
 /// Refuses a record whose map would have so many bytes. `path` says which one.
-pub(super) fn check_row_bytes(bytes: usize, path: impl FnOnce() -> String) -> Result<(), Refused> {
+pub(crate) fn check_row_bytes(bytes: usize, path: impl FnOnce() -> String) -> Result<(), Refused> {
     if bytes <= ROW_BYTES_MAX {
         return Ok(());
     }
@@ -52,7 +45,7 @@ pub(super) fn check_row_bytes(bytes: usize, path: impl FnOnce() -> String) -> Re
 }
 
 /// Refuses what would make a record too large, or one that is larger still.
-pub(super) fn check_row_growth(
+pub(crate) fn check_row_growth(
     raw: &Raw,
     writes: &[(String, Option<Value>)],
     path: impl FnOnce() -> String,
@@ -71,7 +64,7 @@ fn row_bytes_after(raw: &Raw, writes: &[(String, Option<Value>)]) -> usize {
 }
 
 /// Bytes of one entry of a record's map, about as stored.
-pub(super) fn entry_bytes(key: &str, value: &Value) -> usize {
+pub(crate) fn entry_bytes(key: &str, value: &Value) -> usize {
     key.len() + weight(value)
 }
 
