@@ -412,3 +412,21 @@ fn what_cannot_be_integrated_comes_whole_in_the_last_part() {
     assert_eq!(parts.len(), 1);
     assert_eq!(accept(&parts[0]).ranges(), accept(&late).ranges());
 }
+
+/// A crash between the two would have lost the value that was replaced: the deletion durable, the replacement not there.
+#[test]
+fn a_value_stays_until_what_replaces_it_is_there() {
+    let (server, writer) = (document(1, true), document(2, true));
+    let entries = server.get_or_insert_map("entries");
+    entries.insert(&mut server.transact_mut(), "count", 1);
+    apply(&writer, &whole(&server));
+    let text = writer.get_or_insert_text("text");
+    text.push(&mut writer.transact_mut(), "never delivered");
+    let entries = writer.get_or_insert_map("entries");
+    let mut txn = writer.transact_mut();
+    entries.insert(&mut txn, "count", 2);
+    let replaced = Bytes::from(txn.encode_update_v1());
+    drop(txn);
+    let (ready, waiting) = split_ready(&replaced, &known(&server), &UpdateLimits::default()).unwrap();
+    assert_eq!((ready, waiting.as_ref()), (None, Some(&replaced)));
+}

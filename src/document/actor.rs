@@ -24,7 +24,9 @@ use crate::outbox::Written;
 use crate::store::Loaded;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::table::change::Author;
 use crate::table::events::Publisher;
+use crate::table::events::document_deleted;
 use crate::table::is_table;
 
 use super::core::Compacted;
@@ -120,8 +122,10 @@ impl Actor {
             let Some(input) = self.next().await else { break };
             let batch_began = Instant::now();
             let now = self.around.clock.now();
-            if let Some(Input::Loaded(Ok(loaded))) = &input {
-                self.open_room(loaded);
+            match &input {
+                Some(Input::Loaded(Ok(loaded))) => self.open_room(loaded),
+                Some(Input::Erased(Ok(true))) => self.tell_deletion(now),
+                _ => {}
             }
             if let Some(input) = input {
                 self.handle(now, input);
@@ -146,6 +150,12 @@ impl Actor {
     fn open_room(&mut self, loaded: &Loaded) {
         if is_table(&self.name) {
             self.publisher = Some(self.around.publish.open(&self.name, loaded.epoch, loaded.last));
+        }
+    }
+
+    fn tell_deletion(&self, now: Now) {
+        if let Some(publisher) = &self.publisher {
+            publisher.tell(&Author::default(), now.wall_ms, vec![document_deleted(&self.name)]);
         }
     }
 

@@ -41,6 +41,11 @@ use super::refused::Refused;
 use super::settle::Circumstances;
 use super::state::Table;
 
+/// A row with its stamps, its place in the order and its id, in all maps that have it.
+const ROW_BYTES: usize = 400;
+/// A cell's mark, and its entry in the index of current items.
+const CELL_BYTES: usize = 130;
+
 /// What is kept of one table.
 #[derive(Debug, Default)]
 pub struct Register {
@@ -71,6 +76,12 @@ impl Register {
         let said = Circumstances { author: &Author::default(), at_ms: 0, roots: &[] };
         register.take_in(txn, Before::of_nothing(txn), &said);
         Ok(register)
+    }
+
+    /// About how many bytes of memory it takes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.table.rows.len() * ROW_BYTES + self.table.cells * CELL_BYTES
     }
 
     /// What does not show in the table, for comparisons.
@@ -182,6 +193,9 @@ impl Register {
             puts.push(Put::Cell { row: wrong.row.clone(), key: wrong.key.to_string(), value });
         }
         let mut taken = Taken::new(txn);
+        // What is put back in the same breath is nobody's victory.
+        let wrong = &change.wrong;
+        change.overwrites.retain(|lost| !wrong.iter().any(|wrong| wrong.row == lost.row && wrong.key == lost.key));
         let policy = self.table.policy();
         let again = if policy == Resolution::LatestArrival { Vec::new() } else { std::mem::take(&mut change.again) };
         for (row, key, value) in &again {

@@ -16,8 +16,9 @@ use crate::update::write::Chunk;
 /// Cuts an update into what can be applied on `known` now and what has to wait; either may be `None`.
 ///
 /// Genuine clients that hold structs back send updates with gaps; those and updates that are not ready go through here.
-/// The first part is always ready and never has a gap. Structs that are below `known` are in neither part; deletions are
-/// in one of them, the first as far as what they delete is known or comes with it.
+/// The first part is always ready and never has a gap. Structs that are below `known` are in neither part. Deletions wait
+/// as long as a struct does: what is deleted may be a value that the struct replaces, and whoever saw (or kept) the one
+/// without the other would have lost the value.
 ///
 /// # Errors
 /// Those of [`validate`].
@@ -36,8 +37,10 @@ pub fn split_ready(
     let plan = Plan::read(update)?;
     let schedule = Schedule::new(&plan, known);
     let ready: Vec<_> = schedule.order.iter().map(|&index| Chunk::whole(&plan.pieces[index])).collect();
-    let waiting = (0..plan.sections.len()).flat_map(|section| schedule.waiting(section)).map(Chunk::whole).collect();
-    let (deletes, late) = split_deletes(&plan.deletes, &schedule);
+    let waiting: Vec<_> =
+        (0..plan.sections.len()).flat_map(|section| schedule.waiting(section)).map(Chunk::whole).collect();
+    let (deletes, late) =
+        if waiting.is_empty() { split_deletes(&plan.deletes, &schedule) } else { (Vec::new(), plan.deletes.clone()) };
     Ok((part(update, ready, &deletes), part(update, waiting, &late)))
 }
 

@@ -389,7 +389,7 @@ impl<P> Core<P> {
             Phase::Building(building) => building.states.bytes(),
             Phase::Loading { .. } | Phase::Closed { .. } => 0,
         };
-        self.content_bytes + states + self.saving.backlog_bytes() + self.lineage.bytes()
+        self.content_bytes + self.register_bytes() + states + self.saving.backlog_bytes() + self.lineage.bytes()
     }
 
     /// Whether nobody reads it and nothing is under way: it can leave memory at any moment.

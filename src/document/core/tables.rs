@@ -100,6 +100,12 @@ impl<P> Core<P> {
         }
     }
 
+    /// What the register adds to the memory that a document takes.
+    pub(super) fn register_bytes(&self) -> usize {
+        let Phase::Live(Live { register: Some(register), .. }) = &self.phase else { return 0 };
+        register.memory_bytes()
+    }
+
     fn tell(&mut self, change: ChangeSet) {
         if !change.is_empty() {
             self.saving.tell(change);

@@ -25,15 +25,23 @@ use yrs::updates::decoder::Decode;
 
 use crate::document::compact;
 use crate::document::replica::Watched;
+use crate::event;
+use crate::event::Audience;
+use crate::event::Envelope;
+use crate::event::EventId;
 use crate::name::DocName;
 use crate::store::Loaded;
 use crate::store::Seq;
 use crate::table::change::ChangeSet;
 use crate::table::change::Life;
 use crate::table::content;
+use crate::table::events;
 use crate::table::plan::Put;
 
 use super::*;
+
+#[path = "../../../tests/it/support/replayer.rs"]
+mod replayer;
 
 const ROWS: usize = 6;
 const COLS: [&str; 3] = ["c1", "c2", "c3"];
@@ -404,6 +412,54 @@ fn what_was_said_adds_up_to_what_is_there() {
         assert_eq!(model, shown, "seed {seed}");
         assert_eq!(server.register.table.live, shown.rows.values().filter(|row| !row.deleted).count(), "seed {seed}");
         assert_eq!(server.register.table.order.len(), shown.rows.len(), "seed {seed}");
+    }
+}
+
+/// The same from outside: events as JSON, and the reference of what an application does with them.
+#[test]
+fn events_replayed_over_nothing_give_the_table() {
+    let doc = DocName::parse("table:t").unwrap();
+    for seed in 0..1_000 {
+        let server = history(seed);
+        let mut replayer = replayer::Replayer::default();
+        for (change, revision) in server.said.iter().zip(1..) {
+            for (happening, index) in events::happenings(&doc, change).into_iter().zip(0..) {
+                let id = EventId { epoch: 0, revision, index };
+                let (user, correlation_id) = (change.author.user.as_deref(), None);
+                let (source, at_ms, revision) = (change.author.source.word(), change.at_ms, Some(revision));
+                let envelope = Envelope { room: doc.as_str(), user, at_ms, source, revision, correlation_id };
+                let event = event::Event::encode(id, envelope, happening);
+                if event.audience == Audience::Room {
+                    replayer.take(&serde_json::from_slice(&event.json).unwrap());
+                }
+            }
+        }
+        let shown = shown(&server);
+        assert_eq!(replayer.records.len(), shown.rows.len(), "seed {seed}");
+        for (id, row) in &shown.rows {
+            let told = &replayer.records[&**id];
+            let cells: BTreeMap<String, Value> =
+                row.cells.iter().map(|(field, value)| (field.to_string(), value.clone())).collect();
+            assert_eq!(
+                (&told.cells, told.version, told.deleted),
+                (&cells, row.version, row.deleted),
+                "seed {seed}, {id}"
+            );
+            assert_eq!(
+                (&told.order, &told.height),
+                (&Value::from(row.order.clone()), &row.height),
+                "seed {seed}, {id}"
+            );
+        }
+        let meta: BTreeMap<String, Value> =
+            shown.meta.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+        assert_eq!(replayer.meta, meta, "seed {seed}");
+        assert_eq!(replayer.fields.len(), shown.fields.len(), "seed {seed}");
+        for (id, field) in &shown.fields {
+            for (name, value) in field {
+                assert_eq!(&replayer.fields[&**id].properties[*name], value, "seed {seed}, {id}.{name}");
+            }
+        }
     }
 }
 

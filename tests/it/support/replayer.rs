@@ -115,7 +115,7 @@ impl Replayer {
             order: shown["order"].clone(),
             height: shown["height"].clone(),
             version: shown["version"].as_u64().unwrap(),
-            deleted: false,
+            deleted: shown["deleted"] == true,
         };
         let former = self.records.insert(text(&shown["id"]).to_owned(), record);
         assert_eq!(former, None, "a record is created once");

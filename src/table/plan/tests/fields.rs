@@ -256,6 +256,6 @@ fn settings_are_kept_and_a_misspelt_policy_is_refused() {
     assert_eq!((refused.code.word(), &refused.data["path"]), ("INVALID_PAYLOAD", &json!("settings.staleOffline")));
     let refused = world.ask(create(json!({"notes": "x".repeat(40_000)}))).unwrap_err();
     assert_eq!((refused.code.word(), &refused.data["limit"]), ("PAYLOAD_TOO_LARGE", &json!(32_768)));
-    world.ask(create(json!({"staleOffline": "online-wins", "mine": [1]}))).unwrap();
+    world.run(create(json!({"staleOffline": "online-wins", "mine": [1]})));
     assert_eq!(world.table.meta["settings"], json!({"staleOffline": "online-wins", "mine": [1]}));
 }
