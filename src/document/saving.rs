@@ -134,6 +134,14 @@ impl Saving {
         self.saved
     }
 
+    /// The number that the last record will have that was added, when it is durable: where what is shown now stands. A
+    /// backlog that is folded meanwhile takes fewer numbers.
+    #[must_use]
+    pub fn shown(&self) -> Seq {
+        let writing = self.writing.as_ref().map_or(0, |writing| writing.backlog.records.len());
+        Seq(self.saved.0 + (writing + self.queue.records.len()) as u64)
+    }
+
     /// Sets the last durable record after loading; what is unsaved stays unsaved.
     pub fn loaded(&mut self, saved: Seq) {
         self.saved = self.saved.max(saved);

@@ -160,7 +160,8 @@ impl<P> Core<P> {
     fn read_table(&self, asked: &TableRequest) -> Result<TableAnswer, Refusal> {
         let Phase::Live(live) = &self.phase else { return Err(no_such_table()) };
         let Some(register) = live.register.as_ref().filter(|_| live.exists) else { return Err(no_such_table()) };
-        let revision = self.saving.saved().0;
+        // Of what is shown, not of what is durable: events behind it are exactly those that are missing here.
+        let revision = if self.saving.is_failing() { self.saving.saved() } else { self.saving.shown() }.0;
         let txn = live.replica.transact();
         let raw = |row: &str| content::raw_row(&txn, row);
         match asked {
@@ -185,7 +186,7 @@ impl<P> Core<P> {
         let Phase::Live(live) = &self.phase else { return Err(no_such_table()) };
         let Some(register) = live.register.as_ref() else { return Err(no_such_table()) };
         if let Some(report) = repeated(register, write.once.as_ref(), now.wall_ms)? {
-            let answer = live.report(&report, self.saving.saved().0)?;
+            let answer = live.report(&report, self.saving.shown().0)?;
             self.answer_when_durable(ticket, Answer::Repeated(answer), effects);
             return Ok(());
         }
@@ -226,7 +227,7 @@ impl<P> Core<P> {
         };
         self.tell(change);
         let Phase::Live(live) = &mut self.phase else { return Ok(()) };
-        let answer = live.report(&report, self.saving.saved().0);
+        let answer = live.report(&report, self.saving.shown().0);
         if let (Some(once), Some(register)) = (write.once, &mut live.register) {
             register.answered.keep(once, report, now.wall_ms);
         }
@@ -246,7 +247,7 @@ impl<P> Core<P> {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         let Phase::Live(live) = &mut self.phase else { return Err(no_such_table()) };
-        let answer = Answer::Table(live.report(&report, self.saving.saved().0)?);
+        let answer = Answer::Table(live.report(&report, self.saving.shown().0)?);
         let (Some(once), Some(register)) = (write.once, &mut live.register) else {
             self.answer_when_durable(ticket, answer, effects);
             return Ok(());
@@ -265,10 +266,7 @@ impl<P> Core<P> {
     }
 
     pub(super) fn release_answer(&mut self, ticket: Ticket, effects: &mut Vec<Effect>) {
-        let Some(mut answer) = self.answers.remove(&ticket) else { return };
-        if let Answer::Table(TableAnswer::Table(table)) | Answer::Repeated(TableAnswer::Table(table)) = &mut answer {
-            table.revision = self.saving.saved().0;
-        }
+        let Some(answer) = self.answers.remove(&ticket) else { return };
         effects.push(Effect::Answer { ticket, result: Ok(answer) });
     }
 }
