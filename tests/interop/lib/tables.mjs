@@ -12,6 +12,17 @@ export const bearer = (sub, level) => ({ authorization: `Bearer ${tokenOf(sub, l
 /** Options of a provider of the y-websocket family. */
 export const params = (sub) => ({ params: { token: tokenOf(sub) } })
 
+/** The same client with a given id: which of two concurrent edits of a cell wins follows from it. */
+export const withId = (client, id) => {
+  class Doc extends client.yjs.Doc {
+    constructor (options) {
+      super(options)
+      this.clientID = id
+    }
+  }
+  return { ...client, yjs: { ...client.yjs, Doc } }
+}
+
 /** Byte order of UTF-8, as the server sorts. */
 export const byBytes = (a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))
 export const byPlace = (a, b) => byBytes(a.order, b.order) || byBytes(a.id, b.id)
