@@ -22,9 +22,9 @@ const FIELDS = [
 const [LOW, HIGH] = [10, 2 ** 32 - 10]
 
 let tables = 0
-const tableWith = async (cells = { text: 'v0' }, at = server) => {
+const tableWith = async (cells = { text: 'v0' }, at = server, fields = FIELDS) => {
   const table = new Table(at, `e${++tables}`, bearer('maker'))
-  await table.create(FIELDS)
+  await table.create(fields)
   const [record] = await table.insert([{ cells }])
   return { table, id: record.id }
 }
@@ -198,6 +198,79 @@ describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
   })
 })
 
+describe('tables: what is not a plain cell', { concurrency: 4 }, () => {
+  const ROUND = [
+    { id: 'body', name: 'Body', type: 'text', collab: true },
+    { id: 'hits', name: 'Hits', type: 'counter' },
+    { id: 'tags', name: 'Tags', type: 'multiselect', choices: [{ id: 'a', name: 'A' }, { id: 'b', name: 'B' }] }
+  ]
+
+  test('two type into one cell at once: both are there, told with its length, and a value in its place is put back', async (t) => {
+    const { table, id } = await tableWith({}, server, ROUND)
+    const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
+    const listener = await hear(t, table, 'alice')
+    const text = ({ doc }) => doc.getText(`t/${id}/body`)
+    alice.disconnect()
+    text(alice).insert(0, 'alice')
+    text(bob).insert(0, 'bob')
+    await listener.heard('grid:text-edited', ({ fieldId, userId, data }) =>
+      fieldId === 'body' && userId === 'bob' && data.length === 3 && data.version === 2)
+    alice.connect()
+    await listener.heard('grid:text-edited', ({ userId, data }) => userId === 'alice' && data.length === 8 && data.version === 3)
+    await until(() => text(alice).length === 8 && text(alice).toString() === text(bob).toString(), 'both texts')
+    row(alice.doc, id).set('body', 'plain')
+    const { data } = await listener.heard('error:validation')
+    assert.equal(data.rule, 'read_only')
+    await settled([alice, bob], table)
+    assert.equal(text(bob).length, 8)
+  })
+
+  test('what two add offline to a counter and to tags is added, and told as one value', async (t) => {
+    const { table, id } = await tableWith({}, server, ROUND)
+    const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
+    const listener = await hear(t, table, 'watcher')
+    for (const peer of [alice, bob]) peer.disconnect()
+    for (const [peer, tag, count] of [[alice, 'a', 2], [bob, 'b', 3]]) {
+      row(peer.doc, id).set(`hits#${peer.doc.clientID}`, count)
+      row(peer.doc, id).set(`tags/${tag}`, true)
+    }
+    alice.connect()
+    await listener.heard('record:updated', ({ data }) => data.changed.hits === 2 && data.changed.tags?.join() === 'a')
+    bob.connect()
+    const { data } = await listener.heard('record:updated', ({ userId }) => userId === 'bob')
+    assert.deepEqual([data.changed, data.previous], [{ hits: 5, tags: ['a', 'b'] }, { hits: 2, tags: ['a'] }])
+    assert.deepEqual((await table.record(id)).cells, { hits: 5, tags: ['a', 'b'] })
+    await table.patch(id, { tags: ['b'] })
+    await until(() => row(alice.doc, id)?.get('tags/a') !== true, 'the tag is taken away')
+    assert.deepEqual((await table.record(id)).cells, { hits: 5, tags: ['b'] })
+  })
+
+  test('a request that is sent five times at once under one key is done once', async () => {
+    const { table } = await tableWith()
+    const once = { 'idempotency-key': 'five' }
+    const answers = await Promise.all(Array.from({ length: 5 }, () =>
+      table.ask('POST', '/records', { records: [{ cells: { text: 'once' } }] }, once)))
+    assert.deepEqual(answers.map(({ status }) => status), [201, 201, 201, 201, 201])
+    assert.equal(new Set(answers.map(({ body }) => body.records[0].id)).size, 1)
+    assert.equal((await table.records()).length, 2)
+  })
+
+  test('a row under a name that is no id is refused, and nothing of it shows', async (t) => {
+    // Side by side: the server holds each refused socket for a while.
+    await Promise.all(['__proto__', 'a/b', '$row', 'x'.repeat(1000)].map(async (id) => {
+      const { table } = await tableWith()
+      const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
+      const before = [await table.describe(), await table.records()]
+      addRow(alice.doc, id, { $o: 'b', text: 'x' })
+      await until(() => alice.closes.length > 0, `the close after ${id.slice(0, 20)}`)
+      assert.equal(alice.closes[0], 4422)
+      assert.deepEqual([await table.describe(), await table.records()], before)
+      await settled([bob], table)
+      assert.deepEqual(bob.closes, [])
+    }))
+  })
+})
+
 describe('tables: copies and snapshots', { concurrency: 2 }, () => {
   test('a copy that began in the middle is kept by the events behind its revision', async (t) => {
     const { table, id } = await tableWith()
@@ -214,7 +287,7 @@ describe('tables: copies and snapshots', { concurrency: 2 }, () => {
       (async () => { for (let n = 0; goesOn; n++) await table.patch(id, { num: n }) })()
     ]
     const copies = []
-    for (let n = 0; n < 5; n++) {
+    for (let n = 0; n < 12; n++) {
       const listener = await hear(t, table, `watcher${n}`)
       const { body } = await table.ask('GET', '/records?limit=100&includeDeleted=true')
       const [{ version, ...record }] = body.records
