@@ -80,7 +80,7 @@ describe('tables: both sides', { concurrency: 4 }, () => {
       ])
     })
 
-    test(`${client.name}: a record is deleted while somebody offline edits it: deleted, and restored with the edit`, async (t) => {
+    test(`${client.name}: a record is deleted while somebody offline edits it: restored, it has the edit`, async (t) => {
       const { table, id } = await tableWith()
       const listener = await hear(t, table, 'watcher')
       const [alice, bob] = [await join(t, table, 'alice', client), await join(t, table, 'bob')]
@@ -205,7 +205,11 @@ describe('tables: the same gap', { concurrency: 1 }, () => {
 })
 
 describe('tables: wrong edits', { concurrency: 4 }, () => {
-  const DECLARED = [...FIELDS, { id: 'once', name: 'Once', type: 'text', unique: true }, { id: 'sum', name: 'Sum', type: 'formula' }]
+  const DECLARED = [
+    ...FIELDS,
+    { id: 'once', name: 'Once', type: 'text', unique: true },
+    { id: 'sum', name: 'Sum', type: 'formula' }
+  ]
   const wrong = [
     ['a wrong type', 'num', 'seven', 'wrong_type', 1],
     ['an unknown field', 'nope', 'x', 'unknown_field'],
@@ -276,9 +280,9 @@ describe('tables: edits that did not know of each other', { concurrency: 4 }, ()
   const stories = [
     ['nothing said, the offline edit wins', { offlineId: HIGH, onlineId: LOW }, 'offline', 'crdt'],
     ['nothing said, the offline edit loses', { offlineId: LOW, onlineId: HIGH }, 'online', 'crdt'],
-    ['latest-arrival, though the CRDT says otherwise', { offlineId: LOW, onlineId: HIGH, staleOffline: 'latest-arrival' }, 'offline'],
+    ['latest-arrival, against the CRDT', { offlineId: LOW, onlineId: HIGH, staleOffline: 'latest-arrival' }, 'offline'],
     ['latest-arrival, as the CRDT says', { offlineId: HIGH, onlineId: LOW, staleOffline: 'latest-arrival' }, 'offline'],
-    ['online-wins, though the CRDT says otherwise', { offlineId: HIGH, onlineId: LOW, staleOffline: 'online-wins' }, 'online'],
+    ['online-wins, against the CRDT', { offlineId: HIGH, onlineId: LOW, staleOffline: 'online-wins' }, 'online'],
     ['online-wins, as the CRDT says', { offlineId: LOW, onlineId: HIGH, staleOffline: 'online-wins' }, 'online']
   ]
   for (const client of [v310, v400]) {
@@ -317,7 +321,7 @@ describe('tables: edits that did not know of each other', { concurrency: 4 }, ()
   for (const sub of ['alice', 'app']) {
     for (const between of [[], [LOW], [HIGH]]) {
       const name = between.length === 0 ? 'nobody' : `a client of ${between[0] === LOW ? 'lower' : 'higher'} id`
-      test(`what an application of ${sub} wrote stands against an older offline edit of alice, after ${name} wrote between`, async (t) => {
+      test(`what ${sub} wrote over REST stands against an older offline edit of alice, after ${name} wrote`, async (t) => {
         const { table, id } = await tableWith()
         const alice = await join(t, table, 'alice', withId(v310, between[0] === HIGH ? HIGH - 1 : HIGH + 1))
         const bob = await join(t, table, 'bob', withId(v310, between[0] ?? LOW))
@@ -377,7 +381,8 @@ describe('tables: a server that dies', { concurrency: 2 }, () => {
     const asked = { records: [{ cells: { text: 'once' } }] }
     const first = await app.ask('POST', '/records', asked, key)
     assert.equal(first.status, 201)
-    const patched = await app.ask('PATCH', `/records/${id}`, { cells: { num: 2 }, expectedVersion: 3 }, { 'idempotency-key': 'once-2' })
+    const patch = { cells: { num: 2 }, expectedVersion: 3 }
+    const patched = await app.ask('PATCH', `/records/${id}`, patch, { 'idempotency-key': 'once-2' })
     assert.equal(patched.status, 200, JSON.stringify(patched.body))
     await settled([alice, bob], table)
     const before = [await table.describe(), await table.records()]
@@ -388,6 +393,8 @@ describe('tables: a server that dies', { concurrency: 2 }, () => {
     const again = await app.ask('POST', '/records', asked, key)
     assert.deepEqual([again.status, again.body], [201, first.body])
     assert.equal(again.headers.get('idempotency-replayed'), 'true')
+    const same = await app.ask('PATCH', `/records/${id}`, patch, { 'idempotency-key': 'once-2' })
+    assert.deepEqual([same.status, same.body.version], [200, patched.body.version], 'and not a conflict with itself')
     const other = await app.ask('POST', '/records', { records: [{ cells: { text: 'another' } }] }, key)
     assert.equal(other.status, 422, JSON.stringify(other.body))
     assert.deepEqual([await table.describe(), await table.records()], before)

@@ -216,7 +216,8 @@ describe('tables: what is not a plain cell', { concurrency: 4 }, () => {
     await listener.heard('grid:text-edited', ({ fieldId, userId, data }) =>
       fieldId === 'body' && userId === 'bob' && data.length === 3 && data.version === 2)
     alice.connect()
-    await listener.heard('grid:text-edited', ({ userId, data }) => userId === 'alice' && data.length === 8 && data.version === 3)
+    await listener.heard('grid:text-edited', ({ userId, data }) =>
+      userId === 'alice' && data.length === 8 && data.version === 3)
     await until(() => text(alice).length === 8 && text(alice).toString() === text(bob).toString(), 'both texts')
     row(alice.doc, id).set('body', 'plain')
     const { data } = await listener.heard('error:validation')
