@@ -489,3 +489,19 @@ fn a_snapshot_and_the_rest_of_the_log_give_what_was_kept() {
         assert_same(&kept(&register), &kept(&server.register), seed);
     }
 }
+
+/// A store that fails for long: many records became one.
+#[test]
+fn a_folded_log_gives_what_was_kept() {
+    for seed in 0..100 {
+        let server = history(seed);
+        let update = server.replica.diff(&StateVector::default()).unwrap();
+        let sidecar = sidecar::encode(&server.register);
+        let folded = Record { update, user: None, at_ms: server.now_ms, sidecar };
+        let middle = server.log.len() / 2;
+        let records: Vec<Record> = server.log[..middle].iter().cloned().chain([folded]).collect();
+        let (replica, register) = replay(&server.loaded(&records), &[]).unwrap();
+        assert!(replica.same_history(&server.replica), "seed {seed}");
+        assert_same(&kept(&register), &kept(&server.register), seed);
+    }
+}
