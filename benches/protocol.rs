@@ -13,9 +13,17 @@ use syncline_protocol::update::UpdateLimits;
 use syncline_protocol::update::merge;
 use syncline_protocol::update::validate;
 use syncline_protocol::y_websocket;
+use yrs::Doc;
+use yrs::Map;
+use yrs::MapPrelim;
+use yrs::Out;
+use yrs::ReadTxn;
+use yrs::StateVector;
+use yrs::Transact;
+use yrs::Update;
+use yrs::updates::decoder::Decode;
 
 use crate::material::cell;
-use crate::material::grid;
 use crate::material::many_structs;
 use crate::material::paper;
 use crate::material::typing;
@@ -80,4 +88,32 @@ fn survey_and_settle(entries: &Entries, updates: &[Bytes]) -> Duration {
         black_box(entries.settle(update, |client, _| client == 1).is_ok());
     }
     began.elapsed()
+}
+
+/// A table of 10 000 × 10 cells, and updates of another client that overwrite one of them each.
+fn grid(overwrites: usize) -> (Bytes, Vec<Bytes>) {
+    let doc = Doc::with_client_id(1);
+    let rows = doc.get_or_insert_map("rows");
+    let mut txn = doc.transact_mut();
+    for row in 0..10_000 {
+        let row = rows.insert(&mut txn, format!("row {row:08}"), MapPrelim::default());
+        for cell in 0..10 {
+            row.insert(&mut txn, format!("col{cell}"), "a cell of some length");
+        }
+    }
+    drop(txn);
+    let state: Bytes = doc.transact().encode_diff_v1(&StateVector::default()).into();
+    let other = Doc::with_client_id(2);
+    let rows = other.get_or_insert_map("rows");
+    let whole = Update::decode_v1(&state).expect("the engine wrote it");
+    other.transact_mut().apply_update(whole).expect("the engine wrote it");
+    let overwrite = |at: usize| {
+        let mut txn = other.transact_mut();
+        let key = format!("row {:08}", at * 7919 % 10_000);
+        let Some(Out::YMap(row)) = rows.get(&txn, &key) else { unreachable!("every row is a map") };
+        row.insert(&mut txn, format!("col{}", at % 10), "another");
+        txn.encode_update_v1().into()
+    };
+    let updates = (0..overwrites).map(overwrite).collect();
+    (state, updates)
 }
