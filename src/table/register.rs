@@ -148,7 +148,9 @@ impl Register {
         change.wrong = self.wrong(txn, &suspects, &change);
         for contested in contests {
             let won = !deleted(contested.contest.item.client, contested.contest.item.clock);
-            if won && contested.contest.over_server && contested.contest.value != contested.was {
+            // What the server wrote for nobody was a repair, and promised nothing.
+            let promised = contested.by.is_some() || field::is_reserved(&contested.contest.key);
+            if won && promised && contested.contest.over_server && contested.contest.value != contested.was {
                 let Contest { row, key, was, .. } = &contested.contest;
                 change.again.push((row.clone(), key.clone(), was.clone()));
             }

@@ -84,7 +84,7 @@ describe('tables: both sides', { concurrency: 4 }, () => {
       const { table, id } = await tableWith()
       const listener = await hear(t, table, 'watcher')
       const [alice, bob] = [await join(t, table, 'alice', client), await join(t, table, 'bob')]
-      alice.disconnect()
+      await alice.offline()
       row(alice.doc, id).set('num', 7)
       row(bob.doc, id).set('$d', { t: 1, by: 'bob' })
       await listener.heard('record:deleted')
@@ -109,7 +109,7 @@ describe('tables: both sides', { concurrency: 4 }, () => {
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     row(alice.doc, id).set('text', 'first')
     await listener.heard('record:updated')
-    alice.disconnect()
+    await alice.offline()
     await shows(bob, id, 'text', 'first')
     row(alice.doc, id).set('text', 'passed on')
     Y.applyUpdate(bob.doc, Y.encodeStateAsUpdate(alice.doc))
@@ -175,7 +175,7 @@ describe('tables: the same gap', { concurrency: 1 }, () => {
       const first = await table.record(id)
       const peers = []
       for (let n = 0; n < 10; n++) peers.push(await join(t, table, `user${n}`, n % 5 === 4 ? v400 : v310))
-      peers.forEach((peer) => peer.disconnect())
+      for (const peer of peers) await peer.offline()
       for (const [n, { doc }] of peers.entries()) {
         if (doc.getMap === undefined) continue // What @y/y 14 nests is no map for yjs 13.
         keysBetween(first.order, last.order, 4).forEach((order, at) =>
@@ -269,7 +269,7 @@ describe('tables: edits that did not know of each other', { concurrency: 4 }, ()
       await until(() => metaOf(alice.doc).get('settings')?.staleOffline === staleOffline, 'the settings')
     }
     const ears = { alice: await hear(t, table, 'alice'), bob: await hear(t, table, 'bob'), carol: await hear(t, table, 'carol') }
-    alice.disconnect()
+    await alice.offline()
     row(alice.doc, id).set('text', 'offline')
     row(bob.doc, id).set('text', 'online')
     await ears.bob.heard('record:updated', ({ data }) => data.changed.text === 'online')
@@ -326,7 +326,7 @@ describe('tables: edits that did not know of each other', { concurrency: 4 }, ()
         const alice = await join(t, table, 'alice', withId(v310, between[0] === HIGH ? HIGH - 1 : HIGH + 1))
         const bob = await join(t, table, 'bob', withId(v310, between[0] ?? LOW))
         const listener = await hear(t, table, 'watcher')
-        alice.disconnect()
+        await alice.offline()
         const ears = await hear(t, table, 'alice')
         // Both come in one message, and only the first of them says on what it was built.
         row(alice.doc, id).set('text', 'offline at first')
@@ -357,6 +357,28 @@ describe('tables: edits that did not know of each other', { concurrency: 4 }, ()
       })
     }
   }
+
+  test('what was put back for bob gives way to an older offline edit of alice: nobody was promised it', async (t) => {
+    const { table, id } = await tableWith()
+    const alice = await join(t, table, 'alice', withId(v310, HIGH))
+    const bob = await join(t, table, 'bob', withId(v310, LOW))
+    const listener = await hear(t, table, 'watcher')
+    row(alice.doc, id).set('num', 1)
+    await listener.heard('record:updated', ({ data }) => data.changed.num === 1)
+    await settled([alice, bob], table)
+    await alice.offline()
+    row(alice.doc, id).set('num', 7)
+    const ears = await hear(t, table, 'bob')
+    row(bob.doc, id).set('num', 'many')
+    await ears.heard('error:validation')
+    alice.connect()
+    await alice.synced()
+    await listener.heard('record:updated', ({ data }) => data.changed.num === 7)
+    row(alice.doc, id).set('text', 'done')
+    await listener.heard('record:updated', ({ data }) => data.changed.text === 'done')
+    const [shown] = await settled([alice, bob], table)
+    assert.equal(shown.cells.num, 7)
+  })
 })
 
 describe('tables: a server that dies', { concurrency: 2 }, () => {
@@ -402,7 +424,7 @@ describe('tables: a server that dies', { concurrency: 2 }, () => {
     // Whose client ids are whose is known too: what is passed on is alice's.
     await alice.synced()
     await bob.synced()
-    alice.disconnect()
+    await alice.offline()
     row(alice.doc, id).set('text', 'passed on')
     Y.applyUpdate(bob.doc, Y.encodeStateAsUpdate(alice.doc))
     await until(async () => (await table.record(id)).cells.text === 'passed on', 'what was passed on')
@@ -434,7 +456,7 @@ describe('tables: a server that dies', { concurrency: 2 }, () => {
     await mortal.stop('SIGKILL')
     writes = false
     await Promise.all([app, grid])
-    alice.disconnect()
+    await alice.offline()
     await mortal.resume()
     const { version, cells } = await table.record(id)
     // The n-th request wrote n; one more may have been written whose answer was lost.

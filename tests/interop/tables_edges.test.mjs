@@ -101,7 +101,7 @@ describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
     const alice = await join(t, table, 'alice', withId(v310, HIGH))
     const bob = await join(t, table, 'bob', withId(v310, LOW))
     const told = await hear(t, table, 'alice')
-    alice.disconnect()
+    await alice.offline()
     row(alice.doc, id).set('num', 'seven')
     row(alice.doc, id).set('text', 'fine')
     row(bob.doc, id).set('num', 5)
@@ -122,7 +122,7 @@ describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
     const told = await hear(t, table, 'alice')
     metaOf(bob.doc).set('settings', { staleOffline: 'latest-arrival' })
     await told.heard('table:changed')
-    alice.disconnect()
+    await alice.offline()
     row(alice.doc, id).set('num', 'seven')
     row(bob.doc, id).set('num', 5)
     await told.heard('record:updated', ({ data }) => data.changed.num === 5)
@@ -140,7 +140,7 @@ describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
     const [told, untold] = [await hear(t, table, 'alice'), await hear(t, table, 'bob')]
     row(alice.doc, id).set('text', 'first')
     await shows(bob, id, 'text', 'first')
-    alice.disconnect()
+    await alice.offline()
     row(alice.doc, id).set('num', 'seven')
     Y.applyUpdate(bob.doc, Y.encodeStateAsUpdate(alice.doc))
     const { userId, data } = await told.heard('error:validation')
@@ -156,8 +156,8 @@ describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
     const { table } = await tableWith()
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     const ears = [await hear(t, table, 'alice'), await hear(t, table, 'bob')]
-    alice.disconnect()
-    bob.disconnect()
+    await alice.offline()
+    await bob.offline()
     addRow(alice.doc, 'aliceRow1234', { $o: 'b1', once: 'same', text: 'alice' })
     addRow(bob.doc, 'bobRow123456', { $o: 'b2', once: 'same', text: 'bob' })
     alice.connect()
@@ -210,7 +210,7 @@ describe('tables: what is not a plain cell', { concurrency: 4 }, () => {
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     const listener = await hear(t, table, 'alice')
     const text = ({ doc }) => doc.getText(`t/${id}/body`)
-    alice.disconnect()
+    await alice.offline()
     text(alice).insert(0, 'alice')
     text(bob).insert(0, 'bob')
     await listener.heard('grid:text-edited', ({ fieldId, userId, data }) =>
@@ -230,7 +230,7 @@ describe('tables: what is not a plain cell', { concurrency: 4 }, () => {
     const { table, id } = await tableWith({}, server, ROUND)
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     const listener = await hear(t, table, 'watcher')
-    for (const peer of [alice, bob]) peer.disconnect()
+    for (const peer of [alice, bob]) await peer.offline()
     for (const [peer, tag, count] of [[alice, 'a', 2], [bob, 'b', 3]]) {
       row(peer.doc, id).set(`hits#${peer.doc.clientID}`, count)
       row(peer.doc, id).set(`tags/${tag}`, true)

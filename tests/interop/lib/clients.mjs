@@ -104,6 +104,13 @@ export class Peer {
   connect () { this.provider.connect() }
   disconnect () { this.provider.disconnect() }
 
+  /** As `disconnect`, and to the end: until the socket is closed, it still brings what others write. */
+  async offline () {
+    const { ws } = this.provider
+    this.provider.disconnect()
+    await until(() => !ws || ws.readyState === ws.CLOSED, 'the end of the connection')
+  }
+
   /** As if the process had been killed: no farewell, the socket just ends. */
   die () {
     const { ws } = this.provider
