@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use syncline_protocol::update::Drafted;
 use syncline_protocol::update::Entries;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Summary;
@@ -20,7 +21,6 @@ use super::answered::Answered;
 use super::before::Before;
 use super::before::Contest;
 use super::before::Gains;
-use super::before::RowBefore;
 use super::carry::carry_out;
 use super::change::Author;
 use super::change::ChangeSet;
@@ -57,11 +57,12 @@ pub struct Register {
 
 /// An update on its way into the engine, and what it touches.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Seen<'a> {
     before: Before,
+    drafted: Drafted<'a>,
 }
 
-impl Seen {
+impl Seen<'_> {
     /// How much it adds.
     #[must_use]
     pub fn gains(&self) -> Gains {
@@ -78,7 +79,7 @@ impl Register {
     pub fn of_state(txn: &impl ReadTxn, state: &[u8]) -> Result<Self, Invalid> {
         let mut register = Self { entries: Entries::read(state)?, ..Self::default() };
         let said = Circumstances { author: &Author::default(), at_ms: 0, roots: &[] };
-        register.take_in(txn, Before::of_nothing(txn), &said);
+        register.take_in(txn, &mut Before::of_nothing(txn), &said);
         Ok(register)
     }
 
@@ -94,10 +95,10 @@ impl Register {
     ///
     /// # Errors
     /// [`Invalid`] when it cannot be read: it was not validated.
-    pub fn look(&self, txn: &impl ReadTxn, update: &[u8]) -> Result<Seen, Invalid> {
-        let touches = self.entries.survey(update)?;
-        let before = Before::of_update(&self.table, txn, update, &touches);
-        Ok(Seen { before })
+    pub fn look<'a>(&self, txn: &impl ReadTxn, update: &'a [u8]) -> Result<Seen<'a>, Invalid> {
+        let drafted = self.entries.draft(update)?;
+        let before = Before::of_update(&self.table, txn, update, &self.entries.touches(&drafted));
+        Ok(Seen { before, drafted })
     }
 
     /// Whether the table has room for what an update adds; otherwise which limit it breaks.
@@ -118,7 +119,7 @@ impl Register {
     pub fn observe(
         &mut self,
         txn: &TransactionMut,
-        seen: Seen,
+        seen: Seen<'_>,
         update: &[u8],
         summary: &Summary,
         author: &Author,
@@ -128,16 +129,18 @@ impl Register {
             summary.ranges().iter().for_each(|range| self.ledger.see(range.client, range.start, user));
         }
         let deleted = |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock));
-        let mut before = seen.before;
+        let Seen { mut before, drafted } = seen;
         before.roots.extend(summary.roots(update).filter(|root| !content::is_own(root)).map(Arc::from));
         let contests = std::mem::take(&mut before.contests);
         let contests = self.previous(contests);
         let roots = changed_roots(txn);
         let said = Circumstances { author, at_ms, roots: &roots };
-        let suspects = if self.judges(author) { Suspect::all(&before) } else { Vec::new() };
-        let mut change = self.take_in(txn, before, &said);
-        self.entries.settle(update, deleted)?;
-        change.wrong = self.wrong(txn, &suspects, &change);
+        // Entries first: new records take their names from there.
+        self.entries.settle_draft(&drafted, deleted);
+        let mut change = self.take_in(txn, &mut before, &said);
+        if self.judges(author) {
+            change.wrong = self.wrong(txn, &before, &change);
+        }
         for contested in contests {
             let won = !deleted(contested.contest.item.client, contested.contest.item.clock);
             change.overwrites.extend(self.overwrite(txn, contested, won, &change));
@@ -154,14 +157,14 @@ impl Register {
         author: &Author,
         at_ms: u64,
     ) -> Result<(Vec<u8>, ChangeSet), Invalid> {
-        let before = Before::of_puts(&self.table, txn, puts);
+        let mut before = Before::of_puts(&self.table, txn, puts);
         carry_out(txn, puts);
         txn.commit();
         let update = txn.encode_update_v1();
-        let said = Circumstances { author, at_ms, roots: &[] };
-        let change = self.take_in(txn, before, &said);
         let deleted = |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock));
         self.entries.settle(&update, deleted)?;
+        let said = Circumstances { author, at_ms, roots: &[] };
+        let change = self.take_in(txn, &mut before, &said);
         Ok((update, change))
     }
 }
@@ -197,25 +200,41 @@ impl Register {
         self.table.is_declared() && matches!(author.source, Source::UserAction | Source::Offline)
     }
 
-    fn wrong(&self, txn: &impl ReadTxn, suspects: &[Suspect], change: &ChangeSet) -> Vec<Repair> {
+    /// The cells that a client wrote and their fields do not take: of the keys that it wrote, and of all keys of a record
+    /// that is new.
+    fn wrong(&self, txn: &impl ReadTxn, before: &Before, change: &ChangeSet) -> Vec<Repair> {
         let mut wrong = Vec::new();
-        for suspect in suspects {
-            let Some(row) = content::row(txn, &suspect.row) else { continue };
-            let keys = match &suspect.keys {
-                Some(keys) => keys.clone(),
-                None => content::raw(txn, &row).into_keys().map(|key| (key, Value::Null)).collect(),
+        for (id, was) in &before.rows {
+            let Some(map) = &was.now else { continue };
+            let user = || self.user_of(was.client, &change.author);
+            let judge = |key: &Arc<str>, value: &Value, was: &Value| {
+                let mut repair = self.repair(txn, id, key, value, was)?;
+                repair.user = user();
+                Some(repair)
             };
-            for (key, was) in keys.into_iter().filter(|(key, _)| !field::is_reserved(key)) {
-                let value = content::value(txn, &row, &key);
-                let Some(rule) = self.broken_rule(txn, &suspect.row, &key, &value) else { continue };
-                let user = self.user_of(suspect.client, &change.author);
-                let (row, field) = (suspect.row.clone(), field::field_of(&key).into());
-                // What was there may be no better: then the cell is cleared.
-                let was = if self.broken_rule(txn, &row, &key, &was).is_some() { Value::Null } else { was };
-                wrong.push(Repair { row, field, key, value, was, rule: rule.word(), user });
+            if !was.existed {
+                let raw = content::raw(txn, map);
+                wrong.extend(raw.iter().filter_map(|(key, value)| judge(key, value, &Value::Null)));
+                continue;
             }
+            wrong.extend(was.raw.iter().filter_map(|(name, key)| match &key.now {
+                Some(now) => judge(name, now, &key.was),
+                None => judge(name, &content::value(txn, map, name), &key.was),
+            }));
         }
         wrong
+    }
+
+    /// What to do about one key, if its field does not take the value. Nobody is named in it yet.
+    fn repair(&self, txn: &impl ReadTxn, row: &Arc<str>, key: &Arc<str>, value: &Value, was: &Value) -> Option<Repair> {
+        if field::is_reserved(key) {
+            return None;
+        }
+        let rule = self.broken_rule(txn, row, key, value)?;
+        // What was there may be no better: then the cell is cleared.
+        let was = if self.broken_rule(txn, row, key, was).is_some() { Value::Null } else { was.clone() };
+        let (row, field) = (row.clone(), field::field_of(key).into());
+        Some(Repair { row, field, key: key.clone(), value: value.clone(), was, rule: rule.word(), user: None })
     }
 
     fn broken_rule(&self, txn: &impl ReadTxn, row: &str, key: &str, value: &Value) -> Option<Rule> {
@@ -236,25 +255,6 @@ impl Register {
         let Some(rows) = content::root(txn, content::ROWS) else { return false };
         let others = self.table.rows.iter().filter(|(id, row)| ***id != *own && row.deleted.is_none());
         others.filter_map(|(id, _)| content::nested(txn, &rows, id)).any(|row| content::value(txn, &row, key) == *value)
-    }
-}
-
-/// Keys of one record that a client wrote, with what was there; all of its keys when the record is new.
-#[derive(Debug)]
-struct Suspect {
-    row: Arc<str>,
-    keys: Option<BTreeMap<Arc<str>, Value>>,
-    client: Option<u64>,
-}
-
-impl Suspect {
-    fn all(before: &Before) -> Vec<Self> {
-        let suspect = |(row, was): (&Arc<str>, &RowBefore)| Self {
-            row: row.clone(),
-            keys: was.existed.then(|| was.raw.clone()),
-            client: was.client,
-        };
-        before.rows.iter().map(suspect).collect()
     }
 }
 
