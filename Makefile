@@ -7,6 +7,7 @@
 #   make sim      the simulator over SIM_SEEDS seeds
 #   make bench    the criterion benchmarks
 #   make bench-store  the store beside a bare append, sled, redb and fjall (six minutes); writes docs/benchmarks/store.md
+#   make bench-tables  one cell edit, memory, requests, events and imports of a large table; writes docs/benchmarks/tables.md
 #   make counts   instructions of the hot paths against benches/instructions/counts.txt; needs valgrind
 #   make compare  the same work on the servers people would otherwise pick
 #
@@ -26,7 +27,7 @@ export CHROMIUM
 # cargo-installed tools are found even where the shell's profile does not say so.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench bench-store counts compare deny clean
+.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench bench-store bench-tables counts compare deny clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -76,6 +77,9 @@ bench:
 
 bench-store:
 	bash scripts/bench-store.sh
+
+bench-tables:
+	bash scripts/bench-tables.sh
 
 counts:
 	bash scripts/instructions.sh --check

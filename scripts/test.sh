@@ -29,6 +29,7 @@ export SYNCLINE_BIN="${CARGO_TARGET_DIR:-$PWD/target}/debug/syncline"
 step "interop with the npm clients" bash scripts/interop.sh
 step "two browsers" bash scripts/browser.sh
 step "benchmarks, once each" bash scripts/bench.sh --try
+step "table benchmarks, once" bash scripts/bench-tables.sh --try
 step "instruction counts of the hot paths" bash scripts/instructions.sh --check
 # The other two are built with the whole server in them, which takes longer than all of this: `make fuzz` runs them.
 step "fuzz targets that need no server, 10 s each" bash fuzz/run.sh 10 frame session hocuspocus update entries

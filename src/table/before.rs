@@ -31,7 +31,8 @@ use super::view::FieldView;
 /// What a transaction touches.
 #[derive(Debug, Default)]
 pub(super) struct Before {
-    pub(super) rows: BTreeMap<Arc<str>, RowBefore>,
+    /// Boxed: a node of the map has room for eleven, and nearly every transaction touches one.
+    pub(super) rows: BTreeMap<Arc<str>, Box<RowBefore>>,
     pub(super) fields: BTreeSet<Arc<str>>,
     pub(super) views: BTreeMap<Arc<str>, Option<Value>>,
     pub(super) meta: BTreeMap<Arc<str>, Value>,
@@ -54,14 +55,25 @@ pub(super) struct Gains {
     pub(super) cells: usize,
 }
 
+/// One key of a record.
+#[derive(Debug, Default)]
+pub(super) struct Key {
+    /// What stood there.
+    pub(super) was: Value,
+    /// What stands there after the transaction, once somebody has looked.
+    pub(super) now: Option<Value>,
+}
+
 /// How one record looked.
 #[derive(Debug, Default)]
 pub(super) struct RowBefore {
     pub(super) existed: bool,
+    /// Its map after the transaction; `None` before that, and when it is gone.
+    pub(super) now: Option<MapRef>,
     /// Whether the map of the record itself is written or deleted: then all of its keys may change.
     pub(super) whole: bool,
-    /// The keys that are touched, with their values before.
-    pub(super) raw: BTreeMap<Arc<str>, Value>,
+    /// The keys that are touched.
+    pub(super) raw: BTreeMap<Arc<str>, Key>,
     /// The fields that are touched, with what they showed before.
     pub(super) cells: BTreeMap<Arc<str>, Value>,
     /// The components that are touched, as they were.
@@ -94,7 +106,7 @@ impl Before {
             keys.unwrap_or_default()
         };
         Self {
-            rows: ids(ROWS).into_iter().map(|id| (id, RowBefore::default())).collect(),
+            rows: ids(ROWS).into_iter().map(|id| (id, Box::default())).collect(),
             fields: ids(COLS).into_iter().collect(),
             views: ids(VIEWS).into_iter().map(|id| (id, None)).collect(),
             meta: ids(META).into_iter().map(|key| (key, Value::Null)).collect(),
@@ -193,7 +205,8 @@ impl Before {
         for written in touch.last_writes().filter(lasting) {
             let Some(any) = written.value(update) else { continue };
             let value = content::from_any_value(any);
-            let was = self.rows.get(row).and_then(|row| row.raw.get(key)).cloned().unwrap_or_default();
+            let was = self.rows.get(row).and_then(|row| row.raw.get(key));
+            let was = was.map_or(Value::Null, |key| key.was.clone());
             self.contests.push(Contest {
                 row: row.clone(),
                 key: key.clone(),
@@ -222,12 +235,17 @@ impl RowBefore {
                 self.components.entry(component.clone()).or_insert_with(was);
             }
             [key, ..] => {
-                self.raw.entry(key.clone()).or_insert_with(|| content::value(txn, row, key));
-                if !field::is_reserved(key) {
-                    let id = field::field_of(key);
-                    if !self.cells.contains_key(id) {
-                        self.cells.insert(Arc::from(id), cell(table, txn, row, id));
-                    }
+                let known = || Key { was: content::value(txn, row, key), now: None };
+                let known = self.raw.entry(key.clone()).or_insert_with(known);
+                if field::is_reserved(key) {
+                    return;
+                }
+                let id = field::field_of(key);
+                if id.len() == key.len() && is_plain(table, id) {
+                    let shown = || table.cell(id, std::iter::once((id, &known.was)));
+                    self.cells.entry(key.clone()).or_insert_with(shown);
+                } else if !self.cells.contains_key(id) {
+                    self.cells.insert(Arc::from(id), cell(table, txn, row, id));
                 }
             }
         }
@@ -242,7 +260,7 @@ impl RowBefore {
             self.cells.entry(id).or_insert(value);
         }
         for (key, value) in raw {
-            self.raw.entry(key).or_insert(value);
+            self.raw.entry(key).or_insert(Key { was: value, now: None });
         }
         self.components.extend(components(txn, row));
     }
@@ -250,14 +268,18 @@ impl RowBefore {
 
 /// What a field of a record shows.
 pub(super) fn cell(table: &Table, txn: &impl ReadTxn, row: &MapRef, id: &str) -> Value {
-    let field = table.fields.get(id);
-    if field.is_some_and(|field| !is_spread(field)) {
+    if is_plain(table, id) {
         let plain = content::value(txn, row, id);
         return table.cell(id, std::iter::once((id, &plain)));
     }
     let own = row.iter(txn).map(|(key, _)| key).filter(|key| field::field_of(key) == id);
     let raw: BTreeMap<&str, Value> = own.map(|key| (key, content::value(txn, row, key))).collect();
     table.cell(id, raw.iter().map(|(key, value)| (*key, value)))
+}
+
+/// Whether a field's cells lie under its own id and nowhere else.
+pub(super) fn is_plain(table: &Table, id: &str) -> bool {
+    table.fields.get(id).is_some_and(|field| !is_spread(field))
 }
 
 /// Whether its cells may lie under several keys.

@@ -54,8 +54,8 @@ pub struct ChangeSet {
     pub author: Author,
     /// When it was accepted: milliseconds since 1970, UTC.
     pub at_ms: u64,
-    /// Records by id.
-    pub rows: BTreeMap<Arc<str>, RowChange>,
+    /// Records by id. Boxed: a node of the map has room for eleven, and nearly every transaction changes one.
+    pub rows: BTreeMap<Arc<str>, Box<RowChange>>,
     /// Fields by id.
     pub fields: BTreeMap<Arc<str>, FieldChange>,
     /// Views that changed in any way; the value is the view as it is now, `None` for one that is gone.

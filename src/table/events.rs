@@ -115,7 +115,7 @@ pub fn weight(change: &ChangeSet) -> usize {
         let components: usize = components.map(changed).sum();
         500 + cells + components + 500 * (row.texts.len() + row.components.len())
     };
-    let rows: usize = change.rows.values().map(row).sum();
+    let rows: usize = change.rows.values().map(|changed| row(changed)).sum();
     let fields = change.fields.values().flat_map(|field| field.changed.values());
     let fields: usize = fields.map(changed).sum::<usize>() + 500 * change.fields.len();
     let views: usize = change.views.values().flatten().map(|view| 500 + value_weight(view)).sum();
@@ -386,7 +386,7 @@ fn of_component(
 // ---- many records ------------------------------------------------------------------------------------------------
 
 fn walk_rows(change: &ChangeSet, tell: Tell<'_>) {
-    let rows: Vec<_> = change.rows.iter().collect();
+    let rows: Vec<_> = change.rows.iter().map(|(id, row)| (id, &**row)).collect();
     for rows in rows.chunks(RECORDS_PER_EVENT) {
         tell(&|| records_updated(rows, change));
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use syncline_protocol::ErrorCode;
+use syncline_protocol::update::Drafted;
 use syncline_protocol::update::Entries;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Summary;
@@ -22,7 +23,6 @@ use super::answered::Answered;
 use super::before::Before;
 use super::before::Contest;
 use super::before::Gains;
-use super::before::RowBefore;
 use super::carry::carry_out;
 use super::change::Author;
 use super::change::ChangeSet;
@@ -61,8 +61,9 @@ pub struct Register {
 
 /// An update on its way into the engine, and what it touches.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Seen<'a> {
     before: Before,
+    drafted: Drafted<'a>,
 }
 
 impl Register {
@@ -74,7 +75,7 @@ impl Register {
     pub fn of_state(txn: &impl ReadTxn, state: &[u8]) -> Result<Self, Invalid> {
         let mut register = Self { entries: Entries::read(state)?, ..Self::default() };
         let said = Circumstances { author: &Author::default(), at_ms: 0, roots: &[] };
-        register.take_in(txn, Before::of_nothing(txn), &said);
+        register.take_in(txn, &mut Before::of_nothing(txn), &said);
         Ok(register)
     }
 
@@ -96,10 +97,10 @@ impl Register {
     ///
     /// # Errors
     /// [`Invalid`] when it cannot be read: it was not validated.
-    pub fn look(&self, txn: &impl ReadTxn, update: &[u8]) -> Result<Seen, Invalid> {
-        let touches = self.entries.survey(update)?;
-        let before = Before::of_update(&self.table, txn, update, &touches);
-        Ok(Seen { before })
+    pub fn look<'a>(&self, txn: &impl ReadTxn, update: &'a [u8]) -> Result<Seen<'a>, Invalid> {
+        let drafted = self.entries.draft(update)?;
+        let before = Before::of_update(&self.table, txn, update, &self.entries.touches(&drafted));
+        Ok(Seen { before, drafted })
     }
 
     /// Whether the table takes what an update brings.
@@ -107,7 +108,7 @@ impl Register {
     /// # Errors
     /// `PAYLOAD_TOO_LARGE` over a limit, `INVALID_UPDATE` for an id that could not be told from a path or would break
     /// JavaScript objects: a record cannot get another one later.
-    pub fn admit(&self, seen: &Seen) -> Result<(), Refused> {
+    pub fn admit(&self, seen: &Seen<'_>) -> Result<(), Refused> {
         if let Some(id) = &seen.before.bad_id {
             let id: String = id.chars().take(64).collect();
             return Err(Refused::new(ErrorCode::InvalidUpdate, format!("{id:?} cannot be an id")));
@@ -126,7 +127,7 @@ impl Register {
     pub fn observe(
         &mut self,
         txn: &TransactionMut,
-        seen: Seen,
+        seen: Seen<'_>,
         update: &[u8],
         summary: &Summary,
         author: &Author,
@@ -136,16 +137,18 @@ impl Register {
             summary.ranges().iter().for_each(|range| self.ledger.see(range.client, range.start, user));
         }
         let deleted = |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock));
-        let mut before = seen.before;
+        let Seen { mut before, drafted } = seen;
         before.roots.extend(summary.roots(update).filter(|root| !content::is_own(root)).map(Arc::from));
         let contests = std::mem::take(&mut before.contests);
         let contests = self.previous(contests);
         let roots = changed_roots(txn);
         let said = Circumstances { author, at_ms, roots: &roots };
-        let suspects = if self.judges(author) { Suspect::all(&before) } else { Vec::new() };
-        let mut change = self.take_in(txn, before, &said);
-        self.entries.settle(update, deleted)?;
-        change.wrong = self.wrong(txn, &suspects, &change);
+        // Entries first: new records take their names from there.
+        self.entries.settle_draft(&drafted, deleted);
+        let mut change = self.take_in(txn, &mut before, &said);
+        if self.judges(author) {
+            change.wrong = self.wrong(txn, &before, &change);
+        }
         for contested in contests {
             let won = !deleted(contested.contest.item.client, contested.contest.item.clock);
             // What the server wrote for nobody was a repair, and promised nothing.
@@ -170,14 +173,14 @@ impl Register {
         author: &Author,
         at_ms: u64,
     ) -> Result<(Vec<u8>, ChangeSet), Invalid> {
-        let before = Before::of_puts(&self.table, txn, puts);
+        let mut before = Before::of_puts(&self.table, txn, puts);
         carry_out(txn, puts);
         txn.commit();
         let update = txn.encode_update_v1();
-        let said = Circumstances { author, at_ms, roots: &[] };
-        let change = self.take_in(txn, before, &said);
         let deleted = |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock));
         self.entries.settle(&update, deleted)?;
+        let said = Circumstances { author, at_ms, roots: &[] };
+        let change = self.take_in(txn, &mut before, &said);
         Ok((update, change))
     }
 }
@@ -234,26 +237,47 @@ impl Register {
         self.table.is_declared() && author.source != Source::System
     }
 
-    fn wrong(&self, txn: &impl ReadTxn, suspects: &[Suspect], change: &ChangeSet) -> Vec<Repair> {
+    /// The cells that a client wrote and their fields do not take: of the keys that it wrote, and of all keys of a record
+    /// that is new.
+    fn wrong(&self, txn: &impl ReadTxn, before: &Before, change: &ChangeSet) -> Vec<Repair> {
         let mut wrong = Vec::new();
         let mut taken = Taken::new(txn);
-        for suspect in suspects {
-            let Some(row) = content::row(txn, &suspect.row) else { continue };
-            let keys = match &suspect.keys {
-                Some(keys) => keys.clone(),
-                None => content::raw(txn, &row).into_keys().map(|key| (key, Value::Null)).collect(),
+        for (id, was) in &before.rows {
+            let Some(map) = &was.now else { continue };
+            let mut judge = |key: &Arc<str>, value: &Value, stood: &Value| {
+                let repair = self.repair(&mut taken, id, key, value, stood)?;
+                Some(Repair { user: self.user_of(was.client, &change.author), ..repair })
             };
-            for (key, was) in keys.into_iter().filter(|(key, _)| !field::is_reserved(key)) {
-                let value = content::value(txn, &row, &key);
-                let Some(rule) = self.broken_rule(&mut taken, &suspect.row, &key, &value) else { continue };
-                let user = self.user_of(suspect.client, &change.author);
-                let (row, field) = (suspect.row.clone(), field::field_of(&key).into());
-                // What was there may be no better: then the cell is cleared.
-                let was = if self.broken_rule(&mut taken, &row, &key, &was).is_some() { Value::Null } else { was };
-                wrong.push(Repair { row, field, key, value, was, rule: rule.word(), user });
+            if !was.existed {
+                let raw = content::raw(txn, map);
+                wrong.extend(raw.iter().filter_map(|(key, value)| judge(key, value, &Value::Null)));
+                continue;
             }
+            wrong.extend(was.raw.iter().filter_map(|(name, key)| match &key.now {
+                Some(now) => judge(name, now, &key.was),
+                None => judge(name, &content::value(txn, map, name), &key.was),
+            }));
         }
         wrong
+    }
+
+    /// What to do about one key, if its field does not take the value. Nobody is named in it yet.
+    fn repair(
+        &self,
+        taken: &mut Taken<'_, impl ReadTxn>,
+        row: &Arc<str>,
+        key: &Arc<str>,
+        value: &Value,
+        was: &Value,
+    ) -> Option<Repair> {
+        if field::is_reserved(key) {
+            return None;
+        }
+        let rule = self.broken_rule(taken, row, key, value)?;
+        // What was there may be no better: then the cell is cleared.
+        let was = if self.broken_rule(taken, row, key, was).is_some() { Value::Null } else { was.clone() };
+        let (row, field) = (row.clone(), field::field_of(key).into());
+        Some(Repair { row, field, key: key.clone(), value: value.clone(), was, rule: rule.word(), user: None })
     }
 
     fn broken_rule(&self, taken: &mut Taken<'_, impl ReadTxn>, row: &str, key: &str, value: &Value) -> Option<Rule> {
@@ -302,25 +326,6 @@ fn count_values(table: &Table, txn: &impl ReadTxn, key: &str) -> HashMap<String,
         }
     }
     counts
-}
-
-/// Keys of one record that a client wrote, with what was there; all of its keys when the record is new.
-#[derive(Debug)]
-struct Suspect {
-    row: Arc<str>,
-    keys: Option<BTreeMap<Arc<str>, Value>>,
-    client: Option<u64>,
-}
-
-impl Suspect {
-    fn all(before: &Before) -> Vec<Self> {
-        let suspect = |(row, was): (&Arc<str>, &RowBefore)| Self {
-            row: row.clone(),
-            keys: was.existed.then(|| was.raw.clone()),
-            client: was.client,
-        };
-        before.rows.iter().map(suspect).collect()
-    }
 }
 
 /// A contested cell, with whose value was in it.

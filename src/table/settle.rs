@@ -42,7 +42,7 @@ pub(super) struct Circumstances<'a> {
 
 impl Register {
     /// Takes into the register what became visible, and says it.
-    pub(super) fn take_in(&mut self, txn: &impl ReadTxn, before: Before, said: &Circumstances<'_>) -> ChangeSet {
+    pub(super) fn take_in(&mut self, txn: &impl ReadTxn, before: &mut Before, said: &Circumstances<'_>) -> ChangeSet {
         let mut change = ChangeSet { author: said.author.clone(), at_ms: said.at_ms, ..ChangeSet::default() };
         // Fields first: cells are read as their fields say.
         for id in &before.fields {
@@ -67,13 +67,13 @@ impl Register {
             }
         }
         let rows = content::root(txn, ROWS);
-        for (id, was) in before.rows {
-            let now = rows.as_ref().and_then(|rows| content::nested(txn, rows, &id));
-            if let Some(changed) = self.take_row(txn, &id, &was, now.as_ref(), said) {
-                change.rows.insert(id, changed);
+        for (id, was) in &mut before.rows {
+            was.now = rows.as_ref().and_then(|rows| content::nested(txn, rows, id));
+            if let Some(changed) = self.take_row(txn, id, was, said) {
+                change.rows.insert(id.clone(), changed);
             }
         }
-        self.take_roots(txn, before.roots.into_iter().chain(said.roots.iter().cloned()), said, &mut change);
+        self.take_roots(txn, before.roots.iter().chain(said.roots).cloned(), said, &mut change);
         change
     }
 
@@ -100,13 +100,12 @@ impl Register {
         &mut self,
         txn: &impl ReadTxn,
         id: &Arc<str>,
-        was: &RowBefore,
-        now: Option<&MapRef>,
+        was: &mut RowBefore,
         said: &Circumstances<'_>,
-    ) -> Option<RowChange> {
+    ) -> Option<Box<RowChange>> {
         let stamp = Stamp { at_ms: said.at_ms, user: self.user_of(was.client, said.author) };
-        let mut changed = RowChange { user: stamp.user.clone(), ..RowChange::default() };
-        let Some(map) = now else {
+        let mut changed = Box::new(RowChange { user: stamp.user.clone(), ..RowChange::default() });
+        let Some(map) = &was.now.clone() else {
             let gone = self.purge(id)?;
             self.table.cells -= was.cells.values().filter(|cell| !cell.is_null()).count().min(self.table.cells);
             changed.life = Some(Life::Purged);
@@ -114,6 +113,8 @@ impl Register {
             return Some(changed);
         };
         let is_new = !self.table.rows.contains_key(id);
+        // What is kept of it shares its name with the entries.
+        let id = &if is_new { self.entries.name(id) } else { id.clone() };
         if is_new {
             let raw = content::raw(txn, map);
             let seen = |(id, new)| (id, Changed { old: Value::Null, new });
@@ -139,14 +140,24 @@ impl Register {
         Some(changed)
     }
 
-    fn compare_cells(&self, txn: &impl ReadTxn, map: &MapRef, was: &RowBefore, changed: &mut RowChange) {
-        let mut ids: BTreeSet<Arc<str>> = was.cells.keys().cloned().collect();
+    /// Takes what the cells showed before.
+    fn compare_cells(&self, txn: &impl ReadTxn, map: &MapRef, was: &mut RowBefore, changed: &mut RowChange) {
+        let mut cells = std::mem::take(&mut was.cells);
         if was.whole {
-            ids.extend(self.table.cells(&content::raw(txn, map)).into_keys());
+            let now = self.table.cells(&content::raw(txn, map));
+            for id in now.into_keys() {
+                cells.entry(id).or_default();
+            }
         }
-        for id in ids {
-            let old = was.cells.get(&id).cloned().unwrap_or_default();
-            let new = before::cell(&self.table, txn, map, &id);
+        for (id, old) in cells {
+            let new = match was.raw.get_mut(&id) {
+                // Who judges it does not read it again.
+                Some(key) if before::is_plain(&self.table, &id) => {
+                    let now = key.now.insert(content::value(txn, map, &id));
+                    self.table.cell(&id, std::iter::once((&*id, &*now)))
+                }
+                _ => before::cell(&self.table, txn, map, &id),
+            };
             if old != new {
                 changed.cells.insert(id, Changed { old, new });
             }
@@ -178,7 +189,10 @@ impl Register {
     /// Counts the change and remembers who made it.
     fn mark(&mut self, id: &Arc<str>, is_new: bool, stamp: &Stamp, changed: &mut RowChange) {
         let purged = if is_new { self.purged.remove(id) } else { None };
-        let row = self.table.rows.entry(id.clone()).or_default();
+        if is_new {
+            self.table.rows.entry(id.clone()).or_default();
+        }
+        let Some(row) = self.table.rows.get_mut(id) else { return };
         if is_new {
             row.version = purged.unwrap_or(0);
             row.created = stamp.clone();
@@ -248,10 +262,11 @@ impl Register {
 impl Row {
     /// A field changed with the record's present version.
     fn mark(&mut self, field: &Arc<str>, stamp: &Stamp) {
-        let mark = FieldMark { field: field.clone(), version: self.version, stamp: stamp.clone() };
+        let (version, stamp) = (self.version, stamp.clone());
         match self.fields.binary_search_by(|known| known.field.cmp(field)) {
-            Ok(at) => self.fields[at] = mark,
-            Err(at) => self.fields.insert(at, mark),
+            // The name stays, so that there is one allocation of it.
+            Ok(at) => (self.fields[at].version, self.fields[at].stamp) = (version, stamp),
+            Err(at) => self.fields.insert(at, FieldMark { field: field.clone(), version, stamp }),
         }
     }
 }

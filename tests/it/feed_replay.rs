@@ -106,7 +106,7 @@ impl Model {
             record.order = json!(format!("a{}", rng.random_range(0..100)));
             told.order = Some(Changed { old: Value::Null, new: record.order.clone() });
             (told.life, told.version, record.version) = (Some(Life::Created), 1, 1);
-            change.rows.insert(id.as_str().into(), told);
+            change.rows.insert(id.as_str().into(), Box::new(told));
             self.truth.records.insert(id, record);
             return;
         }
@@ -132,7 +132,7 @@ impl Model {
                 told.components.insert("k1".into(), ComponentChange::default());
             }
         }
-        change.rows.insert(id.into(), told);
+        change.rows.insert(id.into(), Box::new(told));
     }
 }
 
@@ -212,7 +212,7 @@ fn the_events_of_a_random_history_give_the_table() {
 }
 
 fn row(row: RowChange) -> ChangeSet {
-    ChangeSet { rows: [("r1".into(), row)].into(), ..ChangeSet::default() }
+    ChangeSet { rows: [("r1".into(), Box::new(row))].into(), ..ChangeSet::default() }
 }
 
 fn cell(old: Value, new: Value) -> BTreeMap<Arc<str>, Changed> {
@@ -243,8 +243,9 @@ fn an_edited_cell_is_told_under_both_names() {
 
 #[test]
 fn many_records_are_one_event_in_parts() {
-    let rows =
-        (0..1100).map(|n| (format!("r{n:04}").into(), RowChange { life: Some(Life::Created), ..RowChange::default() }));
+    let rows = (0..1100).map(|n| {
+        (format!("r{n:04}").into(), Box::new(RowChange { life: Some(Life::Created), ..RowChange::default() }))
+    });
     let events = told(1, &ChangeSet { rows: rows.collect(), ..ChangeSet::default() });
     let sizes: Vec<_> = events.iter().map(|event| event["data"]["created"].as_array().unwrap().len()).collect();
     assert_eq!(sizes, [500, 500, 100]);

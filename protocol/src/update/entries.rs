@@ -46,6 +46,7 @@ use self::index::NONE;
 use crate::update::Invalid;
 use crate::update::content;
 use crate::update::cursor::Id;
+use crate::update::few::Few;
 
 /// Keys of a path below its root. Maps deeper than this are left out: their entries are neither touches nor current.
 pub const DEPTH_MAX: usize = 32;
@@ -54,6 +55,14 @@ pub const DEPTH_MAX: usize = 32;
 #[derive(Debug, Clone, Default)]
 pub struct Entries {
     index: Index,
+}
+
+/// An update that was read, with where each of its entries goes: what [`Entries::survey`] and [`Entries::settle`] both begin
+/// with, for those who ask for both.
+#[derive(Debug)]
+pub struct Drafted<'a> {
+    draft: Draft<'a>,
+    update: &'a [u8],
 }
 
 /// Where an item was written.
@@ -86,8 +95,21 @@ impl Entries {
     /// # Errors
     /// [`Invalid`] when it is no update.
     pub fn survey(&self, update: &[u8]) -> Result<Vec<Touch>, Invalid> {
-        let draft = Draft::read(update, &self.index)?;
-        Ok(survey::touches(&self.index, &draft, update))
+        Ok(self.touches(&self.draft(update)?))
+    }
+
+    /// Reads an update once for [`Self::touches`] and [`Self::settle_draft`]. Nothing may be noted between the three.
+    ///
+    /// # Errors
+    /// [`Invalid`] when it is no update.
+    pub fn draft<'a>(&self, update: &'a [u8]) -> Result<Drafted<'a>, Invalid> {
+        Ok(Drafted { draft: Draft::read(update, &self.index)?, update })
+    }
+
+    /// As [`Self::survey`].
+    #[must_use]
+    pub fn touches(&self, drafted: &Drafted<'_>) -> Vec<Touch> {
+        survey::touches(&self.index, &drafted.draft, drafted.update)
     }
 
     /// Takes note of an update that the engine has applied. `is_deleted` answers for client and clock whether the
@@ -96,9 +118,14 @@ impl Entries {
     /// # Errors
     /// [`Invalid`] when it is no update; nothing is noted then.
     pub fn settle(&mut self, update: &[u8], is_deleted: impl Fn(u64, u32) -> bool) -> Result<(), Invalid> {
-        let draft = Draft::read(update, &self.index)?;
-        self.note(&draft, |id| is_deleted(id.client, id.clock));
+        let drafted = self.draft(update)?;
+        self.settle_draft(&drafted, is_deleted);
         Ok(())
+    }
+
+    /// As [`Self::settle`].
+    pub fn settle_draft(&mut self, drafted: &Drafted<'_>, is_deleted: impl Fn(u64, u32) -> bool) {
+        self.note(&drafted.draft, |id| is_deleted(id.client, id.clock));
     }
 
     /// The entry that is seen at a path: a root's name and the keys from there down.
@@ -114,6 +141,12 @@ impl Entries {
             entry = Some(self.index.undeleted(self.index.slot_in(map, key)?)?);
         }
         entry.map(EntryId::from)
+    }
+
+    /// The one copy of a key, or of a root's name, that is kept here; another where the text is neither.
+    #[must_use]
+    pub fn name(&self, text: &str) -> Arc<str> {
+        self.index.text(text)
     }
 
     /// Where an item was written; `None` for what was never an entry.
@@ -134,9 +167,9 @@ impl Entries {
     }
 
     fn note(&mut self, draft: &Draft<'_>, is_deleted: impl Fn(Id) -> bool) {
-        let mut deleted = Vec::new();
+        let mut deleted = Few::<u32, 4>::default();
         survey::each_deleted(&self.index, draft, |slot| deleted.push(slot));
-        deleted.into_iter().for_each(|slot| self.index.set_undeleted(slot, None));
+        deleted.iter().for_each(|&slot| self.index.set_undeleted(slot, None));
         draft.reached.iter().for_each(|&(client, clock)| self.index.reach(client, clock));
         let slots = self.add_slots(draft);
         for node in draft.nodes.iter() {

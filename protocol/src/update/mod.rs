@@ -43,6 +43,7 @@ pub use content::ContentKinds;
 pub use entries::AnyValue;
 pub use entries::Content;
 pub use entries::DEPTH_MAX;
+pub use entries::Drafted;
 pub use entries::Entries;
 pub use entries::EntryId;
 pub use entries::Gain;

@@ -285,8 +285,7 @@ impl<'a> Sink<'a> for Gather<'a, '_> {
         self.falling &= self.draft.reached.last().is_none_or(|&(last, _)| last > client);
         self.draft.reached.push((client, 0));
         self.section = self.draft.nodes.len();
-        self.reached = self.index.reached(client);
-        self.runs = self.index.runs_of(client);
+        (self.reached, self.runs) = self.index.known_of(client);
         Ok(())
     }
 

@@ -56,6 +56,8 @@ pub(super) enum Home {
 pub(super) struct Index {
     client_of: HashMap<u64, u32>,
     clients: Vec<u64>,
+    /// The client that was last taken note of: it comes several times in a row.
+    recent: u32,
     /// By client: sorted, not overlapping, none touching another of the same slot.
     runs: Vec<Vec<Run>>,
     /// By client: the first clock that was not there yet, of whatever kind.
@@ -75,9 +77,10 @@ impl Index {
         self.client_of.get(&client).map_or(&[], |&client| self.runs[client as usize].as_slice())
     }
 
-    /// The first clock of a client that was not there yet.
-    pub(super) fn reached(&self, client: u64) -> u32 {
-        self.client_of.get(&client).map_or(0, |&client| self.reached[client as usize])
+    /// The first clock of a client that was not there yet, and its runs.
+    pub(super) fn known_of(&self, client: u64) -> (u32, &[Run]) {
+        let known = |&client: &u32| (self.reached[client as usize], self.runs[client as usize].as_slice());
+        self.client_of.get(&client).map_or((0, &[]), known)
     }
 
     pub(super) fn slot_at(&self, id: Id) -> Option<u32> {
@@ -174,8 +177,12 @@ impl Index {
 /// Taking note.
 impl Index {
     fn client(&mut self, client: u64) -> u32 {
+        if self.clients.get(self.recent as usize) == Some(&client) {
+            return self.recent;
+        }
         let next = self.clients.len() as u32;
         let known = *self.client_of.entry(client).or_insert(next);
+        self.recent = known;
         if known == next {
             self.clients.push(client);
             self.runs.push(Vec::new());

@@ -17,13 +17,15 @@ use super::touch::Written;
 use crate::update::content;
 use crate::update::cursor::Cursor;
 use crate::update::cursor::Id;
+use crate::update::few::Few;
 
 /// What one update touches, sorted by path.
 pub(super) fn touches(index: &Index, draft: &Draft<'_>, update: &[u8]) -> Vec<Touch> {
     let survey = Survey { index, draft, update };
     // Each touched slot with its nodes; one that is only deleted has none.
+    let mut spots = Few::<(Spot, Option<usize>), 4>::default();
     let placed = draft.nodes.iter().enumerate().map(|(at, node)| (node.spot, Some(at)));
-    let mut spots: Vec<_> = placed.filter(|(spot, _)| matches!(spot, Spot::Known(_) | Spot::New(_))).collect();
+    placed.filter(|(spot, _)| matches!(spot, Spot::Known(_) | Spot::New(_))).for_each(|spot| spots.push(spot));
     survey.deleted(|slot| spots.push((Spot::Known(slot), None)));
     spots.sort_unstable();
     let mut touches: Vec<_> = spots.chunk_by(|a, b| a.0 == b.0).map(|spots| survey.touch(spots)).collect();
