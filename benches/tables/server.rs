@@ -34,7 +34,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(data_dir: &Path) -> Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_syncline"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_syncline"));
+        // Whoever measures may have settings of their own: what is measured has only these.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SYNCLINE_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .stdout(Stdio::piped())
