@@ -12,7 +12,6 @@ use syncline_protocol::ErrorCode;
 use yrs::Any;
 use yrs::Map;
 use yrs::MapRef;
-use yrs::Number;
 use yrs::Out;
 use yrs::ReadTxn;
 use yrs::Text;
@@ -23,6 +22,9 @@ use yrs::branch::BranchPtr;
 use yrs::types::TypeRef;
 use yrs::types::array::ArrayIter;
 use yrs::types::text::YChange;
+
+use crate::table::content::bytes_json;
+use crate::table::content::number_json;
 
 use super::replica::Deleted;
 use super::replica::Replica;
@@ -147,9 +149,9 @@ impl<T: ReadTxn> Walk<'_, T> {
         Ok(match any {
             Any::Null | Any::Undefined => Value::Null,
             Any::Bool(flag) => Value::Bool(*flag),
-            Any::Number(number) => number_value(number),
+            Any::Number(number) => number_json(number),
             Any::String(text) => Value::String(text.to_string()),
-            Any::Buffer(bytes) => json!({ "base64": encode_base64(bytes) }),
+            Any::Buffer(bytes) => bytes_json(bytes),
             Any::Array(items) => {
                 Value::Array(items.iter().map(|item| self.nested_any(item, depth)).collect::<Result<_, _>>()?)
             }
@@ -163,20 +165,4 @@ impl<T: ReadTxn> Walk<'_, T> {
     fn nested_any(&mut self, any: &Any, depth: usize) -> Result<Value, Refusal> {
         self.value(Out::Any(any.clone()), depth + 1)
     }
-}
-
-fn number_value(number: &Number) -> Value {
-    match number {
-        Number::Int(integer) => Value::from(*integer),
-        // JavaScript has one kind of number: 3 and 3.0 are the same.
-        Number::Float(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
-            Value::from(*float as i64)
-        }
-        Number::Float(float) => Value::from(*float),
-    }
-}
-
-fn encode_base64(bytes: &[u8]) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }

@@ -63,15 +63,7 @@ pub fn bytes_max(settings: &Settings) -> usize {
 /// `PAYLOAD_TOO_LARGE` over the limit, `INVALID_PAYLOAD` when it ends early or takes too long, `OVERLOADED` when too
 /// many bodies are under way.
 pub async fn read(state: &AppState, request: Request) -> Result<Body, Problem> {
-    let limit = bytes_max(&state.settings);
-    let declared = declared_bytes(&request);
-    if declared.is_some_and(|bytes| bytes > limit as u64) {
-        discard(request).await;
-        return Err(over(limit));
-    }
-    let expected = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
-    let share = state.body_budget.take(expected).await?;
-    let mut request = request;
+    let Admitted { mut request, limit, share } = admit(state, request).await?;
     // Replaces the default of 2 MB.
     DefaultBodyLimit::max(limit).apply(&mut request);
     let bytes = timeout(BODY_TIME_MAX, Bytes::from_request(request, state)).await.map_err(|_| Problem::too_slow())?;
@@ -80,6 +72,26 @@ pub async fn read(state: &AppState, request: Request) -> Result<Body, Problem> {
         problem => problem,
     })?;
     Ok(Body { bytes, _share: share })
+}
+
+/// A request whose body may be read now.
+struct Admitted {
+    request: Request,
+    limit: usize,
+    share: OwnedSemaphorePermit,
+}
+
+/// Refuses a body that says of itself that it is too large, and takes its share of the budget.
+async fn admit(state: &AppState, request: Request) -> Result<Admitted, Problem> {
+    let limit = bytes_max(&state.settings);
+    let declared = declared_bytes(&request);
+    if declared.is_some_and(|bytes| bytes > limit as u64) {
+        discard(request).await;
+        return Err(over(limit));
+    }
+    let expected = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
+    let share = state.body_budget.take(expected).await?;
+    Ok(Admitted { request, limit, share })
 }
 
 /// A body that is read piece by piece, within the same bounds as one that is read whole.
@@ -98,14 +110,7 @@ pub(super) struct Pieces {
 /// # Errors
 /// As [`read`].
 pub(super) async fn pieces(state: &AppState, request: Request) -> Result<Pieces, Problem> {
-    let limit = bytes_max(&state.settings);
-    let declared = declared_bytes(&request);
-    if declared.is_some_and(|bytes| bytes > limit as u64) {
-        discard(request).await;
-        return Err(over(limit));
-    }
-    let expected = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
-    let share = state.body_budget.take(expected).await?;
+    let Admitted { request, limit, share } = admit(state, request).await?;
     let is_asked_for = request.headers().contains_key(header::EXPECT);
     let chunks = request.into_body().into_data_stream();
     Ok(Pieces { chunks, limit, left: limit, until: Instant::now() + BODY_TIME_MAX, is_asked_for, _share: share })

@@ -225,10 +225,7 @@ impl RowBefore {
         self.existed = true;
         match rest {
             [] => self.note_all(table, txn, row),
-            [key] if **key == *"$k" => {
-                self.all_components = true;
-                self.components.extend(components(txn, row));
-            }
+            [key] if **key == *"$k" => self.note_components(txn, row),
             [key, component, ..] if **key == *"$k" => {
                 let was = content::nested(txn, row, "$k").and_then(|all| content::nested(txn, &all, component));
                 let was = || was.map(|was| content::object(txn, &was));
@@ -254,7 +251,6 @@ impl RowBefore {
     /// Everything of it may change.
     fn note_all(&mut self, table: &Table, txn: &impl ReadTxn, row: &MapRef) {
         self.whole = true;
-        self.all_components = true;
         let raw = content::raw(txn, row);
         for (id, value) in table.cells(&raw) {
             self.cells.entry(id).or_insert(value);
@@ -262,7 +258,14 @@ impl RowBefore {
         for (key, value) in raw {
             self.raw.entry(key).or_insert(Key { was: value, now: None });
         }
-        self.components.extend(components(txn, row));
+        self.note_components(txn, row);
+    }
+
+    /// Each of its components may change, come or go.
+    fn note_components(&mut self, txn: &impl ReadTxn, row: &MapRef) {
+        self.all_components = true;
+        let present = content::components(txn, row).into_iter().map(|(id, content)| (id, Some(content)));
+        self.components.extend(present);
     }
 }
 
@@ -290,17 +293,6 @@ fn is_spread(field: &FieldView) -> bool {
     use FieldType::Multiselect;
     use FieldType::Person;
     matches!(field.kind, Multiselect | Link | Attachment | Counter | Person)
-}
-
-pub(super) fn components(txn: &impl ReadTxn, row: &MapRef) -> BTreeMap<Arc<str>, Option<JsonMap<String, Value>>> {
-    let Some(all) = content::nested(txn, row, "$k") else { return BTreeMap::new() };
-    let ids: Vec<Arc<str>> = all.keys(txn).map(Arc::from).collect();
-    ids.into_iter()
-        .map(|id| {
-            let content = content::nested(txn, &all, &id).map(|component| content::object(txn, &component));
-            (id, content)
-        })
-        .collect()
 }
 
 pub(super) fn view(txn: &impl ReadTxn, id: &str) -> Option<Value> {

@@ -52,7 +52,7 @@ pub(super) fn nested(txn: &impl ReadTxn, map: &MapRef, key: &str) -> Option<MapR
 }
 
 /// The map of one record.
-pub(super) fn row(txn: &impl ReadTxn, id: &str) -> Option<MapRef> {
+pub(crate) fn row(txn: &impl ReadTxn, id: &str) -> Option<MapRef> {
     nested(txn, &root(txn, ROWS)?, id)
 }
 
@@ -62,12 +62,10 @@ pub fn raw_row(txn: &impl ReadTxn, id: &str) -> Raw {
     row(txn, id).map(|row| raw(txn, &row)).unwrap_or_default()
 }
 
-/// The nested components of one record, each with all that it has.
-#[must_use]
-pub fn components_of(txn: &impl ReadTxn, id: &str) -> BTreeMap<Arc<str>, JsonMap<String, Value>> {
-    let Some(all) = row(txn, id).and_then(|row| nested(txn, &row, "$k")) else { return BTreeMap::new() };
-    let ids: Vec<Arc<str>> = all.keys(txn).map(Arc::from).collect();
-    let each = ids.into_iter().filter_map(|id| Some((id.clone(), object(txn, &nested(txn, &all, &id)?))));
+/// The nested components of a record, each with all that it has.
+pub(crate) fn components(txn: &impl ReadTxn, row: &MapRef) -> BTreeMap<Arc<str>, JsonMap<String, Value>> {
+    let Some(all) = nested(txn, row, "$k") else { return BTreeMap::new() };
+    let each = all.iter(txn).filter_map(|(id, value)| Some((Arc::from(id), object(txn, &as_map(value)?))));
     each.collect()
 }
 
@@ -131,10 +129,9 @@ fn any_json(any: &Any, depth: usize) -> Value {
     match any {
         Any::Null | Any::Undefined => Value::Null,
         Any::Bool(flag) => Value::Bool(*flag),
-        Any::Number(Number::Int(integer)) => Value::from(*integer),
-        Any::Number(Number::Float(float)) => number(*float),
+        Any::Number(number) => number_json(number),
         Any::String(text) => Value::String(text.to_string()),
-        Any::Buffer(bytes) => serde_json::json!({ "base64": base64(bytes) }),
+        Any::Buffer(bytes) => bytes_json(bytes),
         Any::Array(items) => Value::Array(items.iter().map(|item| any_json(item, depth + 1)).collect()),
         Any::Map(map) => {
             Value::Object(map.iter().map(|(key, item)| (key.clone(), any_json(item, depth + 1))).collect())
@@ -142,8 +139,16 @@ fn any_json(any: &Any, depth: usize) -> Value {
     }
 }
 
+/// A number of the engine.
+pub(crate) fn number_json(number: &Number) -> Value {
+    match number {
+        Number::Int(integer) => Value::from(*integer),
+        Number::Float(float) => float_json(*float),
+    }
+}
+
 /// JavaScript has one kind of number: 3 and 3.0 are the same. What is no number is nothing.
-fn number(float: f64) -> Value {
+fn float_json(float: f64) -> Value {
     if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 {
         #[allow(clippy::cast_possible_truncation)] // Whole and below 2^53.
         return Value::from(float as i64);
@@ -172,9 +177,9 @@ pub(super) fn from_any_value(any: AnyValue) -> Value {
         AnyValue::Null => Value::Null,
         AnyValue::Bool(flag) => Value::Bool(flag),
         AnyValue::Integer(integer) => Value::from(integer),
-        AnyValue::Number(float) => number(float),
+        AnyValue::Number(float) => float_json(float),
         AnyValue::String(text) => Value::String(text),
-        AnyValue::Bytes(bytes) => serde_json::json!({ "base64": base64(&bytes) }),
+        AnyValue::Bytes(bytes) => bytes_json(&bytes),
         AnyValue::Array(items) => Value::Array(items.into_iter().map(from_any_value).collect()),
         AnyValue::Object(entries) => {
             Value::Object(entries.into_iter().map(|(key, item)| (key, from_any_value(item))).collect())
@@ -190,7 +195,8 @@ pub(super) fn text_length(txn: &impl ReadTxn, root: &str) -> Option<u64> {
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// Bytes, which JSON has no way to say: `{"base64": …}`.
+pub(crate) fn bytes_json(bytes: &[u8]) -> Value {
     use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
+    serde_json::json!({ "base64": base64::engine::general_purpose::STANDARD.encode(bytes) })
 }

@@ -31,6 +31,7 @@ use super::change::Repair;
 use super::change::Resolution;
 use super::change::Side;
 use super::change::Source;
+use super::column;
 use super::content;
 use super::field;
 use super::field::Rule;
@@ -136,29 +137,29 @@ impl Register {
         if let Some(user) = &author.user {
             summary.ranges().iter().for_each(|range| self.ledger.see(range.client, range.start, user));
         }
-        let deleted = |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock));
+        let deleted = deletions(txn);
         let Seen { mut before, drafted } = seen;
         before.roots.extend(summary.roots(update).filter(|root| !content::is_own(root)).map(Arc::from));
-        let contests = std::mem::take(&mut before.contests);
-        let contests = self.previous(contests);
+        let contests = std::mem::take(&mut before.contests).into_iter();
+        let contests: Vec<_> = contests.map(|contest| (self.last_writer(&contest), contest)).collect();
         let roots = changed_roots(txn);
         let said = Circumstances { author, at_ms, roots: &roots };
         // Entries first: new records take their names from there.
-        self.entries.settle_draft(&drafted, deleted);
+        self.entries.settle_draft(&drafted, &deleted);
         let mut change = self.take_in(txn, &mut before, &said);
         if self.judges(author) {
             change.wrong = self.wrong(txn, &before, &change);
         }
-        for contested in contests {
-            let won = !deleted(contested.contest.item.client, contested.contest.item.clock);
+        for (by, contest) in contests {
+            let won = !deleted(contest.item.client, contest.item.clock);
+            let is_reserved = field::is_reserved(&contest.key);
             // What the server wrote for nobody was a repair, and promised nothing.
-            let promised = contested.by.is_some() || field::is_reserved(&contested.contest.key);
-            if won && promised && contested.contest.over_server && contested.contest.value != contested.was {
-                let Contest { row, key, was, .. } = &contested.contest;
-                change.again.push((row.clone(), key.clone(), was.clone()));
+            let promised = by.is_some() || is_reserved;
+            if won && promised && contest.over_server && contest.value != contest.was {
+                change.again.push((contest.row.clone(), contest.key.clone(), contest.was.clone()));
             }
-            if !field::is_reserved(&contested.contest.key) {
-                change.overwrites.extend(self.overwrite(txn, contested, won, &change));
+            if !is_reserved {
+                change.overwrites.extend(self.overwrite(txn, contest, by, won, &change));
             }
         }
         Ok(change)
@@ -177,8 +178,7 @@ impl Register {
         carry_out(txn, puts);
         txn.commit();
         let update = txn.encode_update_v1();
-        let deleted = |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock));
-        self.entries.settle(&update, deleted)?;
+        self.entries.settle(&update, deletions(txn))?;
         let said = Circumstances { author, at_ms, roots: &[] };
         let change = self.take_in(txn, &mut before, &said);
         Ok((update, change))
@@ -288,8 +288,7 @@ impl Register {
         if let Err(rule) = field::check_raw(field, key, value) {
             return Some(rule);
         }
-        let unique = field.options.get("unique").is_some_and(|unique| *unique == Value::Bool(true));
-        (unique && taken.by_another(&self.table, row, key, value)).then_some(Rule::NotUnique)
+        (column::is_on(field, "unique") && taken.by_another(&self.table, row, key, value)).then_some(Rule::NotUnique)
     }
 }
 
@@ -328,26 +327,8 @@ fn count_values(table: &Table, txn: &impl ReadTxn, key: &str) -> HashMap<String,
     counts
 }
 
-/// A contested cell, with whose value was in it.
-#[derive(Debug)]
-struct Contested {
-    contest: Contest,
-    was: Value,
-    by: Option<Arc<str>>,
-}
-
 impl Register {
-    /// Adds to each contested cell what was in it. Before the change is taken in: then somebody else wrote it last.
-    fn previous(&self, contests: Vec<Contest>) -> Vec<Contested> {
-        contests
-            .into_iter()
-            .map(|contest| {
-                let by = self.last_writer(&contest);
-                Contested { was: contest.was.clone(), contest, by }
-            })
-            .collect()
-    }
-
+    /// Who wrote what is in a contested cell. To be asked before the change is taken in: then somebody else wrote it last.
     fn last_writer(&self, contest: &Contest) -> Option<Arc<str>> {
         let row = self.table.rows.get(&contest.row)?;
         let id = field::field_of(&contest.key);
@@ -356,8 +337,15 @@ impl Register {
     }
 
     /// What was lost, if two users wrote different things.
-    fn overwrite(&self, txn: &impl ReadTxn, contested: Contested, won: bool, change: &ChangeSet) -> Option<Overwrite> {
-        let Contested { contest, was, by } = contested;
+    fn overwrite(
+        &self,
+        txn: &impl ReadTxn,
+        contest: Contest,
+        by: Option<Arc<str>>,
+        won: bool,
+        change: &ChangeSet,
+    ) -> Option<Overwrite> {
+        let was = contest.was;
         let offline = change.author.source == Source::Offline;
         let user = self.user_of(Some(contest.item.client), &change.author);
         if user == by || contest.value == was || was.is_null() || contest.value.is_null() {
@@ -381,8 +369,12 @@ impl Register {
     }
 }
 
-/// The roots in which the engine saw a change, without those of the schema. Only declared roots show here:
-/// [`declare`] sees to it.
+/// Whether a transaction deleted an item: of a client, at a clock.
+fn deletions(txn: &TransactionMut) -> impl Fn(u64, u32) -> bool {
+    |client, clock| txn.delete_set().contains(&ID::new(yrs::ClientID::new(client), clock))
+}
+
+/// The roots in which the engine saw a change, without those of the schema. Only roots whose type was declared show here.
 fn changed_roots(txn: &TransactionMut) -> Vec<Arc<str>> {
     let mut roots: Vec<Arc<str>> = Vec::new();
     for branch in txn.changed_parent_types() {

@@ -281,14 +281,14 @@ fn compare_components(txn: &impl ReadTxn, map: &MapRef, was: &RowBefore, is_new:
     if !is_new && was.components.is_empty() && !was.all_components {
         return;
     }
-    let now = before::components(txn, map);
+    let now = content::components(txn, map);
     let ids: BTreeSet<&Arc<str>> = was.components.keys().chain(now.keys()).collect();
     for id in ids {
         if !is_new && !was.all_components && !was.components.contains_key(id) {
             continue;
         }
         let old = was.components.get(id).and_then(Option::as_ref);
-        let new = now.get(id).and_then(Option::as_ref);
+        let new = now.get(id);
         if let Some(component) = compared_component(old, new) {
             changed.components.insert(id.clone(), component);
         }

@@ -7,12 +7,12 @@ import { after, describe, test } from 'node:test'
 import { generateNKeysBetween } from 'fractional-indexing'
 import * as jittered from 'fractional-indexing-jittered'
 import * as Y from 'yjs'
-import { Peer, v310, v400 } from './lib/clients.mjs'
+import { v310, v400 } from './lib/clients.mjs'
 import { updateFrame } from './lib/raw.mjs'
 import { Server } from './lib/server.mjs'
-import { Listener } from './lib/sse.mjs'
 import {
-  addRow, bearer, byPlace, metaOf, params, plain, readTable, row, rowsOf, settled, Table, withId
+  addRow, bearer, byPlace, hear, join, metaOf, plain, readTable, row, rowsOf, settled, shows, Table, tableWith,
+  withId
 } from './lib/tables.mjs'
 import { until } from './lib/until.mjs'
 
@@ -20,25 +20,12 @@ const server = await Server.start({ after }, { dev: false })
 const FIELDS = [{ id: 'text', name: 'Text', type: 'text' }, { id: 'num', name: 'Number', type: 'number' }]
 
 let tables = 0
-/** A new table of `maker`, with one record. */
-const tableWith = async (fields = FIELDS, cells = { text: 'v0' }, at = server) => {
-  const table = new Table(at, `t${++tables}`, bearer('maker'))
-  await table.create(fields)
-  const [record] = await table.insert([{ cells }])
-  return { table, id: record.id }
-}
-
-const join = (t, table, sub, client = v310) => new Peer(t, client, table.server, table.doc, params(sub)).synced()
-const hear = (t, table, sub) => Listener.open(t, table.server, table.doc, { headers: bearer(sub) })
-
-/** Resolves when a peer shows this in a cell. */
-const shows = (peer, id, field, value) => until(() => row(peer.doc, id)?.get(field) === value,
-  () => `${field} ${value}, shows ${row(peer.doc, id)?.get(field)}`)
+const newTable = (fields = FIELDS, cells = { text: 'v0' }, at = server) => tableWith(at, `t${++tables}`, fields, cells)
 
 describe('tables: both sides', { concurrency: 4 }, () => {
   for (const client of [v310, v400]) {
     test(`${client.name}: a cell that a grid edits is told with its user and what was there, and REST shows it`, async (t) => {
-      const { table, id } = await tableWith()
+      const { table, id } = await newTable()
       const alice = await join(t, table, 'alice', client)
       const listener = await hear(t, table, 'watcher')
       row(alice.doc, id).set('text', 'by alice')
@@ -67,7 +54,7 @@ describe('tables: both sides', { concurrency: 4 }, () => {
     })
 
     test(`${client.name}: what an application writes arrives in a grid`, async (t) => {
-      const { table, id } = await tableWith()
+      const { table, id } = await newTable()
       const alice = await join(t, table, 'alice', client)
       await table.as('app').patch(id, { text: 'by app', num: 4.5 })
       await shows(alice, id, 'text', 'by app')
@@ -81,7 +68,7 @@ describe('tables: both sides', { concurrency: 4 }, () => {
     })
 
     test(`${client.name}: a record is deleted while somebody offline edits it: restored, it has the edit`, async (t) => {
-      const { table, id } = await tableWith()
+      const { table, id } = await newTable()
       const listener = await hear(t, table, 'watcher')
       const [alice, bob] = [await join(t, table, 'alice', client), await join(t, table, 'bob')]
       await alice.offline()
@@ -104,7 +91,7 @@ describe('tables: both sides', { concurrency: 4 }, () => {
   }
 
   test('an edit that another user passes on is that of the one who wrote it', async (t) => {
-    const { table, id } = await tableWith()
+    const { table, id } = await newTable()
     const listener = await hear(t, table, 'watcher')
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     row(alice.doc, id).set('text', 'first')
@@ -119,7 +106,7 @@ describe('tables: both sides', { concurrency: 4 }, () => {
   })
 
   test('undo takes back what is still there, and leaves what an application wrote over it', async (t) => {
-    const { table, id } = await tableWith()
+    const { table, id } = await newTable()
     const listener = await hear(t, table, 'watcher')
     const alice = await join(t, table, 'alice')
     const undo = new Y.UndoManager(alice.doc.getMap('rows'), { captureTimeout: 0 })
@@ -170,7 +157,7 @@ describe('tables: the same gap', { concurrency: 1 }, () => {
   ]
   for (const [kind, keysBetween] of kinds) {
     test(`ten grids insert into one gap with ${kind}: one order for all`, async (t) => {
-      const { table, id } = await tableWith()
+      const { table, id } = await newTable()
       const [last] = await table.insert([{ cells: { text: 'last' } }])
       const first = await table.record(id)
       const peers = []
@@ -220,7 +207,7 @@ describe('tables: wrong edits', { concurrency: 4 }, () => {
   for (const client of [v310, v400]) {
     for (const [what, field, value, rule, before] of wrong) {
       test(`${client.name}: ${what} is put back everywhere, and its writer is told`, async (t) => {
-        const { table, id } = await tableWith(DECLARED, { text: 'v0', num: 1, once: 'mine' })
+        const { table, id } = await newTable(DECLARED, { text: 'v0', num: 1, once: 'mine' })
         await table.insert([{ cells: { once: 'taken' } }])
         const [alice, bob] = [await join(t, table, 'alice', client), await join(t, table, 'bob')]
         const [told, untold] = [await hear(t, table, 'alice'), await hear(t, table, 'bob')]
@@ -242,7 +229,7 @@ describe('tables: wrong edits', { concurrency: 4 }, () => {
   }
 
   test('bytes that are no update close with 4422, and nothing changes', async (t) => {
-    const { table, id } = await tableWith()
+    const { table, id } = await newTable()
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     const listener = await hear(t, table, 'alice')
     const before = [await table.describe(), await table.records()]
@@ -261,7 +248,7 @@ describe('tables: edits that did not know of each other', { concurrency: 4 }, ()
   const [LOW, HIGH] = [10, 2 ** 32 - 10]
   /** Which of two wins follows from their ids, so they are not left to chance. */
   const meet = async (t, { offlineId, onlineId, staleOffline }, client = v310) => {
-    const { table, id } = await tableWith()
+    const { table, id } = await newTable()
     const alice = await join(t, table, 'alice', withId(client, offlineId))
     const bob = await join(t, table, 'bob', withId(v310, onlineId))
     if (staleOffline !== undefined) {
@@ -322,7 +309,7 @@ describe('tables: edits that did not know of each other', { concurrency: 4 }, ()
     for (const between of [[], [LOW], [HIGH]]) {
       const name = between.length === 0 ? 'nobody' : `a client of ${between[0] === LOW ? 'lower' : 'higher'} id`
       test(`what ${sub} wrote over REST stands against an older offline edit of alice, after ${name} wrote`, async (t) => {
-        const { table, id } = await tableWith()
+        const { table, id } = await newTable()
         const alice = await join(t, table, 'alice', withId(v310, between[0] === HIGH ? HIGH - 1 : HIGH + 1))
         const bob = await join(t, table, 'bob', withId(v310, between[0] ?? LOW))
         const listener = await hear(t, table, 'watcher')
@@ -359,7 +346,7 @@ describe('tables: edits that did not know of each other', { concurrency: 4 }, ()
   }
 
   test('what was put back for bob gives way to an older offline edit of alice: nobody was promised it', async (t) => {
-    const { table, id } = await tableWith()
+    const { table, id } = await newTable()
     const alice = await join(t, table, 'alice', withId(v310, HIGH))
     const bob = await join(t, table, 'bob', withId(v310, LOW))
     const listener = await hear(t, table, 'watcher')
@@ -384,7 +371,7 @@ describe('tables: edits that did not know of each other', { concurrency: 4 }, ()
 describe('tables: a server that dies', { concurrency: 2 }, () => {
   test('SIGKILL: versions, stamps, authors and remembered requests are the same afterwards', async (t) => {
     const mortal = await Server.start(t, { dev: false })
-    const { table, id } = await tableWith(FIELDS, { text: 'v0' }, mortal)
+    const { table, id } = await newTable(FIELDS, { text: 'v0' }, mortal)
     const app = table.as('app')
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     const listener = await hear(t, table, 'watcher')
@@ -434,7 +421,7 @@ describe('tables: a server that dies', { concurrency: 2 }, () => {
 
   test('SIGKILL while everybody writes: what the events told is what is there, with its version', async (t) => {
     const mortal = await Server.start(t, { dev: false })
-    const { table, id } = await tableWith(FIELDS, { text: 'v0' }, mortal)
+    const { table, id } = await newTable(FIELDS, { text: 'v0' }, mortal)
     const alice = await join(t, table, 'alice')
     const listener = await hear(t, table, 'watcher')
     let writes = true

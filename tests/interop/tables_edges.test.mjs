@@ -4,12 +4,11 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import * as Y from 'yjs'
-import { Peer, v310, v400 } from './lib/clients.mjs'
+import { v310, v400 } from './lib/clients.mjs'
 import { updateFrame } from './lib/raw.mjs'
 import { Server } from './lib/server.mjs'
-import { Listener } from './lib/sse.mjs'
 import {
-  addRow, bearer, Copy, difference, metaOf, params, plain, readTable, row, settled, Table, withId
+  addRow, Copy, difference, hear, join, metaOf, plain, readTable, row, settled, shows, tableWith, withId
 } from './lib/tables.mjs'
 import { until } from './lib/until.mjs'
 
@@ -22,20 +21,11 @@ const FIELDS = [
 const [LOW, HIGH] = [10, 2 ** 32 - 10]
 
 let tables = 0
-const tableWith = async (cells = { text: 'v0' }, at = server, fields = FIELDS) => {
-  const table = new Table(at, `e${++tables}`, bearer('maker'))
-  await table.create(fields)
-  const [record] = await table.insert([{ cells }])
-  return { table, id: record.id }
-}
-const join = (t, table, sub, client = v310) => new Peer(t, client, table.server, table.doc, params(sub)).synced()
-const hear = (t, table, sub) => Listener.open(t, table.server, table.doc, { headers: bearer(sub) })
-const shows = (peer, id, field, value) => until(() => row(peer.doc, id)?.get(field) === value,
-  () => `${field} ${value}, shows ${row(peer.doc, id)?.get(field)}`)
+const newTable = (cells = { text: 'v0' }, at = server, fields = FIELDS) => tableWith(at, `e${++tables}`, fields, cells)
 
 describe('tables: rows that come and go', { concurrency: 4 }, () => {
   test('a row that @y/y 14 makes is a record like any other', async (t) => {
-    const { table } = await tableWith()
+    const { table } = await newTable()
     const listener = await hear(t, table, 'watcher')
     const [alice, bob] = [await join(t, table, 'alice', v400), await join(t, table, 'bob', v400)]
     alice.doc.transact(() => {
@@ -55,7 +45,7 @@ describe('tables: rows that come and go', { concurrency: 4 }, () => {
   })
 
   test('a hard deletion is told, and an undo brings the record back with a later version', async (t) => {
-    const { table, id } = await tableWith()
+    const { table, id } = await newTable()
     const listener = await hear(t, table, 'watcher')
     const alice = await join(t, table, 'alice')
     const undo = new Y.UndoManager(alice.doc.getMap('rows'), { captureTimeout: 0 })
@@ -73,7 +63,7 @@ describe('tables: rows that come and go', { concurrency: 4 }, () => {
   })
 
   test('what the server knows already is told to nobody, and no version counts it', async (t) => {
-    const { table, id } = await tableWith()
+    const { table, id } = await newTable()
     const alice = await join(t, table, 'alice')
     row(alice.doc, id).set('text', 'once')
     await alice.acknowledged()
@@ -97,7 +87,7 @@ describe('tables: rows that come and go', { concurrency: 4 }, () => {
 
 describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
   test('a wrong edit made offline gives way to what was written meanwhile', async (t) => {
-    const { table, id } = await tableWith({ num: 1 })
+    const { table, id } = await newTable({ num: 1 })
     const alice = await join(t, table, 'alice', withId(v310, HIGH))
     const bob = await join(t, table, 'bob', withId(v310, LOW))
     const told = await hear(t, table, 'alice')
@@ -116,7 +106,7 @@ describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
   })
 
   test('a wrong edit that loses is not brought back by latest-arrival', async (t) => {
-    const { table, id } = await tableWith({ num: 1 })
+    const { table, id } = await newTable({ num: 1 })
     const alice = await join(t, table, 'alice', withId(v310, LOW))
     const bob = await join(t, table, 'bob', withId(v310, HIGH))
     const told = await hear(t, table, 'alice')
@@ -135,7 +125,7 @@ describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
   })
 
   test('one who passes a wrong edit on is not told, its writer is', async (t) => {
-    const { table, id } = await tableWith({ num: 1 })
+    const { table, id } = await newTable({ num: 1 })
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     const [told, untold] = [await hear(t, table, 'alice'), await hear(t, table, 'bob')]
     row(alice.doc, id).set('text', 'first')
@@ -153,7 +143,7 @@ describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
   })
 
   test('two offline take the same unique value: one keeps it', async (t) => {
-    const { table } = await tableWith()
+    const { table } = await newTable()
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     const ears = [await hear(t, table, 'alice'), await hear(t, table, 'bob')]
     await alice.offline()
@@ -174,7 +164,7 @@ describe('tables: wrong edits in bad company', { concurrency: 4 }, () => {
   })
 
   test('many wrong cells of one transaction are all put back, and the events of it fit', async (t) => {
-    const { table, id } = await tableWith({ num: 1, text: 'v0' })
+    const { table, id } = await newTable({ num: 1, text: 'v0' })
     const listener = await hear(t, table, 'alice')
     const alice = await join(t, table, 'alice')
     alice.doc.transact(() => {
@@ -206,7 +196,7 @@ describe('tables: what is not a plain cell', { concurrency: 4 }, () => {
   ]
 
   test('two type into one cell at once: both are there, told with its length, and a value in its place is put back', async (t) => {
-    const { table, id } = await tableWith({}, server, ROUND)
+    const { table, id } = await newTable({}, server, ROUND)
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     const listener = await hear(t, table, 'alice')
     const text = ({ doc }) => doc.getText(`t/${id}/body`)
@@ -227,7 +217,7 @@ describe('tables: what is not a plain cell', { concurrency: 4 }, () => {
   })
 
   test('what two add offline to a counter and to tags is added, and told as one value', async (t) => {
-    const { table, id } = await tableWith({}, server, ROUND)
+    const { table, id } = await newTable({}, server, ROUND)
     const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
     const listener = await hear(t, table, 'watcher')
     for (const peer of [alice, bob]) await peer.offline()
@@ -247,7 +237,7 @@ describe('tables: what is not a plain cell', { concurrency: 4 }, () => {
   })
 
   test('a request that is sent five times at once under one key is done once', async () => {
-    const { table } = await tableWith()
+    const { table } = await newTable()
     const once = { 'idempotency-key': 'five' }
     const answers = await Promise.all(Array.from({ length: 5 }, () =>
       table.ask('POST', '/records', { records: [{ cells: { text: 'once' } }] }, once)))
@@ -259,7 +249,7 @@ describe('tables: what is not a plain cell', { concurrency: 4 }, () => {
   test('a row under a name that is no id is refused, and nothing of it shows', async (t) => {
     // Side by side: the server holds each refused socket for a while.
     await Promise.all(['__proto__', 'a/b', '$row', 'x'.repeat(1000)].map(async (id) => {
-      const { table } = await tableWith()
+      const { table } = await newTable()
       const [alice, bob] = [await join(t, table, 'alice'), await join(t, table, 'bob')]
       const before = [await table.describe(), await table.records()]
       addRow(alice.doc, id, { $o: 'b', text: 'x' })
@@ -274,7 +264,7 @@ describe('tables: what is not a plain cell', { concurrency: 4 }, () => {
 
 describe('tables: copies and snapshots', { concurrency: 2 }, () => {
   test('a copy that began in the middle is kept by the events behind its revision', async (t) => {
-    const { table, id } = await tableWith()
+    const { table, id } = await newTable()
     const peers = [await join(t, table, 'alice'), await join(t, table, 'bob', v400)]
     let goesOn = true
     t.after(() => { goesOn = false })
@@ -312,7 +302,7 @@ describe('tables: copies and snapshots', { concurrency: 2 }, () => {
 
   test('SIGKILL after snapshots: versions, stamps and authors are the same afterwards, and go on', async (t) => {
     const mortal = await Server.start(t, { dev: false, env: { SYNCLINE_STORE__COMPACT_BYTES: '4 KiB' } })
-    const { table, id } = await tableWith({ text: 'v0' }, mortal)
+    const { table, id } = await newTable({ text: 'v0' }, mortal)
     const listener = await hear(t, table, 'watcher')
     const alice = await join(t, table, 'alice')
     const once = { 'idempotency-key': 'before' }

@@ -39,6 +39,7 @@ use super::life::stale_history;
 use super::questions::Question;
 use super::source::Kind;
 use super::source::Source;
+use super::source::clocks_of;
 
 /// No client, no struct, no deletion.
 pub(super) const EMPTY_UPDATE: &[u8] = &[0, 0];
@@ -307,7 +308,7 @@ impl<P> Core<P> {
         let Phase::Live(live) = &mut self.phase else { return self.unproved.push_back(taken) };
         let clocks = live.replica.clocks();
         let surely_new = summary.ranges().iter().any(|range| clocks.clock(range.client) < range.end);
-        taken.before = summary.ranges().iter().map(|range| (range.client, clocks.clock(range.client))).collect();
+        taken.before = clocks_of(summary, clocks);
         if surely_new {
             for &(client, clock) in &taken.before {
                 self.batch.before.entry(client).or_insert(clock);
@@ -378,12 +379,8 @@ impl<P> Core<P> {
             Ok(false) => self.acknowledge_with(taken.ack, effects),
             Ok(true) => {
                 let Taken { source, update, user, ack, before } = taken;
-                for (client, clock) in before {
-                    self.batch.before.entry(client).or_insert(clock);
-                }
-                self.batch.applied.push(Applied { from: source.reader(), update: update.clone() });
+                self.merged(source.reader(), &before, &update, effects);
                 self.record(now, update, user, ack);
-                effects.push(Effect::Count(Event::Applied));
             }
         }
     }

@@ -22,6 +22,7 @@ use crate::store::Seq;
 use crate::store::StoreError;
 use crate::table::sidecar;
 
+use super::Applied;
 use super::Core;
 use super::Effect;
 use super::Event;
@@ -80,6 +81,21 @@ impl<P> Core<P> {
         let Some(have) = self.clocks().map(|clocks| lowered(clocks, since)) else { return };
         self.overflowed(id, Lost::State { have, answer: false }, effects);
         self.catch_ups.insert(id);
+    }
+
+    /// An update brought something new: everybody else is to hear of it.
+    pub(super) fn merged(
+        &mut self,
+        from: Option<ReaderId>,
+        before: &[(u64, u32)],
+        update: &Bytes,
+        effects: &mut Vec<Effect>,
+    ) {
+        for &(client, clock) in before {
+            self.batch.before.entry(client).or_insert(clock);
+        }
+        self.batch.applied.push(Applied { from, update: update.clone() });
+        effects.push(Effect::Count(Event::Applied));
     }
 
     /// What was merged since the last flush, to everybody but its writers: they have it, and hear of it when it is durable.

@@ -1,6 +1,8 @@
 //! Where an update comes from, and who waits for it.
 
 use bytes::Bytes;
+use syncline_protocol::state_vector::StateVector;
+use syncline_protocol::update::Summary;
 
 use crate::document::request::Member;
 use crate::document::saving::Ack;
@@ -46,4 +48,9 @@ impl Source {
             Self::Ticket { .. } => None,
         }
     }
+}
+
+/// For each client of an update, its clock.
+pub(super) fn clocks_of(summary: &Summary, clocks: &StateVector) -> Vec<(u64, u32)> {
+    summary.ranges().iter().map(|range| (range.client, clocks.clock(range.client))).collect()
 }

@@ -30,7 +30,6 @@ use crate::table::plan::plan;
 use crate::table::read;
 use crate::table::sidecar;
 
-use super::Applied;
 use super::Core;
 use super::Effect;
 use super::Event;
@@ -40,6 +39,7 @@ use super::Ticket;
 use super::merge::EMPTY_UPDATE;
 use super::source::Kind;
 use super::source::Source;
+use super::source::clocks_of;
 
 impl<P> Core<P> {
     /// As `merge`, for a table. Nothing waits for other updates here: a version counts transactions.
@@ -54,7 +54,7 @@ impl<P> Core<P> {
     ) {
         let author = Author { user: self.user_of(source), source: way_of(source), correlation_id: None };
         let Phase::Live(live) = &mut self.phase else { return };
-        let before: Vec<(u64, u32)> = starts(summary, |client| live.replica.clocks().clock(client));
+        let before = clocks_of(summary, live.replica.clocks());
         let flight = self.guards.inflight.begin(Work::Apply, self.name.as_str(), author.user.as_deref(), &update);
         let watched = live.apply(&update, summary, &author, now.wall_ms);
         drop(flight);
@@ -67,12 +67,8 @@ impl<P> Core<P> {
             Ok(Watched::Refused(refused)) => self.refuse(source, &Refusal::from(*refused), effects),
             Ok(Watched::Nothing) => self.acknowledge_with(ack, effects),
             Ok(Watched::Changed(mut change)) => {
-                for (client, clock) in before {
-                    self.batch.before.entry(client).or_insert(clock);
-                }
-                self.batch.applied.push(Applied { from: source.reader(), update: update.clone() });
+                self.merged(source.reader(), &before, &update, effects);
                 self.record(now, update, author.user, ack);
-                effects.push(Effect::Count(Event::Applied));
                 let reply = match &self.phase {
                     Phase::Live(Live { replica, register: Some(register), .. }) => {
                         register.reply_to(&replica.transact(), &mut change)
@@ -131,12 +127,9 @@ impl<P> Core<P> {
         let (update, summary, change) = written?;
         *exists = true;
         states.changed(&update);
-        for range in summary.ranges() {
-            self.batch.before.entry(range.client).or_insert(range.start);
-        }
-        self.batch.applied.push(Applied { from: None, update: update.clone() });
+        let before: Vec<_> = summary.ranges().iter().map(|range| (range.client, range.start)).collect();
+        self.merged(None, &before, &update, effects);
         self.record_with(now, update, author.user.clone(), sidecar, ack);
-        effects.push(Effect::Count(Event::Applied));
         Ok(change)
     }
 
@@ -325,11 +318,6 @@ fn repeated(
     let message = "this Idempotency-Key stands for another request";
     let data = serde_json::Map::from_iter([("path".to_owned(), "Idempotency-Key".into())]);
     Err(Refusal { data: Some(Box::new(data)), ..Refusal::new(ErrorCode::InvalidPayload, message) })
-}
-
-/// For each client of an update, the clock before it.
-fn starts(summary: &Summary, clock: impl Fn(u64) -> u32) -> Vec<(u64, u32)> {
-    summary.ranges().iter().map(|range| (range.client, clock(range.client))).collect()
 }
 
 fn way_of(source: &Source) -> Way {

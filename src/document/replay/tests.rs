@@ -113,7 +113,7 @@ fn shown(server: &Server) -> Model {
         let raw = content::raw_row(&txn, &id);
         let known = &server.register.table.rows[&*id];
         let text = |key: &str| raw.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let components = content::components_of(&txn, &id);
+        let components = content::row(&txn, &id).map(|row| content::components(&txn, &row)).unwrap_or_default();
         let components = components.into_iter().map(|(id, content)| {
             (id, content.into_iter().map(|(key, value)| (Arc::from(key.as_str()), value)).collect())
         });

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict'
 import { isDeepStrictEqual } from 'node:util'
 import * as Y from 'yjs'
+import { Peer, v310 } from './clients.mjs'
+import { Listener } from './sse.mjs'
 import { token } from './token.mjs'
 import { until } from './until.mjs'
 
@@ -290,3 +292,21 @@ export class Copy {
       .sort(byPlace)
   }
 }
+
+/** A new table of `maker`, with one record. */
+export const tableWith = async (server, name, fields, cells) => {
+  const table = new Table(server, name, bearer('maker'))
+  await table.create(fields)
+  const [record] = await table.insert([{ cells }])
+  return { table, id: record.id }
+}
+
+/** A grid that has the table open. */
+export const join = (t, table, sub, client = v310) => new Peer(t, client, table.server, table.doc, params(sub)).synced()
+
+/** Somebody who hears the table's room. */
+export const hear = (t, table, sub) => Listener.open(t, table.server, table.doc, { headers: bearer(sub) })
+
+/** Resolves when a peer shows this in a cell. */
+export const shows = (peer, id, field, value) => until(() => row(peer.doc, id)?.get(field) === value,
+  () => `${field} ${value}, shows ${row(peer.doc, id)?.get(field)}`)
