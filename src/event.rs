@@ -69,6 +69,17 @@ pub enum Audience {
     Room,
     /// One user alone.
     User(Arc<str>),
+    /// Everybody in the room but the connection that it comes from.
+    Others(u64),
+}
+
+/// Somebody who listens, as far as it decides what is heard.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listener {
+    /// The `sub` of the token.
+    pub user: Option<Arc<str>>,
+    /// The number of the connection, where it has one: it does not hear what it tells the others.
+    pub peer: Option<u64>,
 }
 
 /// What happened, before a room gives it its number.
@@ -120,6 +131,12 @@ impl Happening {
         Self { user, ..self }
     }
 
+    /// Leaves out the connection that it comes from, if that is known.
+    #[must_use]
+    pub fn to_others(self, peer: Option<u64>) -> Self {
+        Self { audience: peer.map_or(Audience::Room, Audience::Others), ..self }
+    }
+
     /// Makes it one user's alone.
     #[must_use]
     pub fn to(self, user: Arc<str>) -> Self {
@@ -167,12 +184,13 @@ impl Event {
         Self { id, name, audience, json }
     }
 
-    /// Whether a user hears it; `None` is nobody in particular.
+    /// Whether somebody hears it.
     #[must_use]
-    pub fn is_for(&self, user: Option<&str>) -> bool {
+    pub fn is_for(&self, listener: &Listener) -> bool {
         match &self.audience {
             Audience::Room => true,
-            Audience::User(only) => user == Some(only),
+            Audience::User(only) => listener.user.as_ref() == Some(only),
+            Audience::Others(from) => listener.peer != Some(*from),
         }
     }
 }
@@ -287,7 +305,17 @@ mod tests {
     #[test]
     fn what_is_for_one_is_for_no_other() {
         let event = Event::encode(EventId::default(), envelope(), Happening::new("x").to("alice".into()));
-        assert!(event.is_for(Some("alice")) && !event.is_for(Some("bob")) && !event.is_for(None));
-        assert!(Event { audience: Audience::Room, ..event }.is_for(None));
+        let user = |user: &str| Listener { user: Some(user.into()), peer: None };
+        let nobody = Listener::default();
+        assert!(event.is_for(&user("alice")) && !event.is_for(&user("bob")) && !event.is_for(&nobody));
+        assert!(Event { audience: Audience::Room, ..event }.is_for(&nobody));
+    }
+
+    #[test]
+    fn the_others_are_all_connections_but_one() {
+        let event = Event::encode(EventId::default(), envelope(), Happening::new("x").to_others(Some(7)));
+        let peer = |peer| Listener { user: Some("alice".into()), peer };
+        assert!(!event.is_for(&peer(Some(7))) && event.is_for(&peer(Some(8))) && event.is_for(&peer(None)));
+        assert_eq!(Happening::new("x").to_others(None).audience, Audience::Room);
     }
 }

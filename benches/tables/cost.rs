@@ -37,7 +37,8 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(edits: &[Edit]) -> Result<Self> {
-        let author = Author { user: Some("alice".into()), source: Source::UserAction, correlation_id: None };
+        let author =
+            Author { user: Some("alice".into()), source: Source::UserAction, correlation_id: None, peer: None };
         let mut table =
             Self { replica: Replica::load(Deleted::Kept, std::iter::empty())?, register: Register::default(), author };
         edits.iter().try_for_each(|edit| table.merge(edit).map(drop))?;

@@ -51,7 +51,7 @@ fn take(replica: &mut Replica, register: &mut Register, record: &Record) -> Resu
         return Ok(());
     }
     // The server itself: what its author wrote was judged when it came.
-    let author = Author { user: record.user.clone(), source: Source::System, correlation_id: None };
+    let author = Author { user: record.user.clone(), source: Source::System, correlation_id: None, peer: None };
     replica.apply_to_table(&record.update, &summary, register, &author, record.at_ms)?;
     if let Beside::Once(once, report) = beside {
         register.answered.keep(once, report, record.at_ms);

@@ -144,7 +144,7 @@ pub(super) async fn publish_event(
     }
     let NewEvent { event, data, source, correlation_id } = checked(&body.bytes)?;
     let user = caller.member().map(|member| member.user);
-    let author = Author { user, source: source.into(), correlation_id: correlation_id.map(Into::into) };
+    let author = Author { user, source: source.into(), correlation_id: correlation_id.map(Into::into), peer: None };
     find_document(&state, &room).await?;
     let event_id = state.feeds.publish(&room, &author, vec![happening(event, data)]).to_string();
     Ok((StatusCode::ACCEPTED, Json(Published { event_id })))

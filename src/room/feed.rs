@@ -14,12 +14,14 @@ use crate::event::Envelope;
 use crate::event::Event;
 use crate::event::EventId;
 use crate::event::Happening;
+use crate::event::Listener;
 use crate::name::RoomName;
 use crate::store::Epoch;
 use crate::store::Seq;
 use crate::table::change::Author;
 use crate::table::change::ChangeSet;
 use crate::table::events;
+use crate::table::events::Presence;
 use crate::table::events::Publisher;
 
 use super::feeds::House;
@@ -195,7 +197,7 @@ impl Feed {
     /// Begins to listen, behind `since` if that is known. Also whether it is, and the id of the last event.
     pub(super) fn listen(
         self: &Arc<Self>,
-        user: Option<Arc<str>>,
+        listener: Listener,
         since: Option<Option<EventId>>,
     ) -> (Cursor, bool, EventId) {
         let told = self.told.subscribe();
@@ -209,7 +211,7 @@ impl Feed {
         let (next, skip) = found.unwrap_or(end);
         let last = state.history.last();
         drop(state);
-        let cursor = Cursor { feed: self.clone(), told, user, next, skip, reading: None };
+        let cursor = Cursor { feed: self.clone(), told, listener, next, skip, reading: None };
         (cursor, found.is_some(), last)
     }
 
@@ -282,6 +284,8 @@ impl Publisher for Opened {
     fn tell(&self, author: &Author, at_ms: u64, happenings: Vec<Happening>) {
         self.0.tell(author, at_ms, happenings);
     }
+
+    fn presence(&self, _peer: u64, _at_ms: u64, _presence: Presence) {}
 }
 
 impl Drop for Opened {
@@ -304,7 +308,7 @@ pub enum Heard {
 pub struct Cursor {
     feed: Arc<Feed>,
     told: watch::Receiver<()>,
-    user: Option<Arc<str>>,
+    listener: Listener,
     /// The batch to read next, and how many of its events are known.
     next: u64,
     skip: usize,
@@ -351,8 +355,7 @@ impl Cursor {
     fn read(&mut self) -> Option<Arc<Event>> {
         let (batch, index) = self.reading.as_mut()?;
         let events = self.feed.events_of(batch).get(*index..).unwrap_or_default();
-        let user = self.user.as_deref();
-        match events.iter().position(|event| event.is_for(user)) {
+        match events.iter().position(|event| event.is_for(&self.listener)) {
             Some(place) => {
                 *index += place + 1;
                 Some(events[place].clone())

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::event::EventId;
 use crate::event::Happening;
+use crate::event::Listener;
 use crate::name::DocName;
 use crate::name::RoomName;
 use crate::store::Epoch;
@@ -142,13 +143,13 @@ impl Feeds {
         feed.tell(author, at_ms, happenings)
     }
 
-    /// Begins to listen to a room: behind the event `since` where one is named, else from now on. `user` hears what is for
-    /// that user alone too.
+    /// Begins to listen to a room: behind the event `since` where one is named, else from now on. What is for one user
+    /// or not for one connection is told apart by `listener`.
     ///
     /// # Errors
     /// [`RoomsFull`].
-    pub fn listen(&self, room: &RoomName, user: Option<Arc<str>>, since: Option<&str>) -> Result<Listening, RoomsFull> {
-        let (cursor, recovered, event_id) = self.feed(room)?.listen(user, since.map(EventId::parse));
+    pub fn listen(&self, room: &RoomName, listener: Listener, since: Option<&str>) -> Result<Listening, RoomsFull> {
+        let (cursor, recovered, event_id) = self.feed(room)?.listen(listener, since.map(EventId::parse));
         Ok(Listening { cursor, recovered, event_id })
     }
 

@@ -11,6 +11,7 @@ use syncline_protocol::Moment;
 use crate::clock::Clock;
 use crate::event::EventId;
 use crate::event::Happening;
+use crate::event::Listener;
 use crate::name::DocName;
 use crate::name::RoomName;
 use crate::store::Epoch;
@@ -40,7 +41,7 @@ fn tell(feeds: &Feeds, name: &str, event: &'static str) -> EventId {
 }
 
 fn listen(feeds: &Feeds, name: &str, since: Option<EventId>) -> Listening {
-    feeds.listen(&room(name), None, since.map(|id| id.to_string()).as_deref()).unwrap()
+    feeds.listen(&room(name), Listener::default(), since.map(|id| id.to_string()).as_deref()).unwrap()
 }
 
 /// Everything that is there, by name; `!` where something was missed.
@@ -104,7 +105,7 @@ fn an_id_that_is_not_of_this_room_recovers_nothing() {
         tell(&feeds, "s", "live");
     }
     for since in ["", "garbage", "-", &"0".repeat(10_000)] {
-        assert!(!feeds.listen(&room("r"), None, Some(since)).unwrap().recovered, "{since}");
+        assert!(!feeds.listen(&room("r"), Listener::default(), Some(since)).unwrap().recovered, "{since}");
     }
 }
 
@@ -203,10 +204,10 @@ fn the_number_of_rooms_is_bounded() {
         assert!(feeds.stats().0 <= 10);
     }
     let held: Vec<_> = (0..10).map(|n| listen(&feeds, &format!("held {n}"), None)).collect();
-    assert!(feeds.listen(&room("one more"), None, None).is_err());
+    assert!(feeds.listen(&room("one more"), Listener::default(), None).is_err());
     tell(&feeds, "one more", "unheard");
     drop(held);
-    assert!(feeds.listen(&room("one more"), None, None).is_ok());
+    assert!(feeds.listen(&room("one more"), Listener::default(), None).is_ok());
 }
 
 #[test]
@@ -286,7 +287,10 @@ fn typing_in_free_content_is_told_now_and_then() {
 #[test]
 fn what_is_for_one_user_is_heard_by_no_other() {
     let feeds = feeds(FeedLimits::default());
-    let of = |user: Option<&str>| feeds.listen(&room("r"), user.map(Into::into), None).unwrap();
+    let of = |user: Option<&str>| {
+        let listener = Listener { user: user.map(Into::into), peer: None };
+        feeds.listen(&room("r"), listener, None).unwrap()
+    };
     let (mut alice, mut bob, mut nobody) = (of(Some("alice")), of(Some("bob")), of(None));
     let private = Happening::new("private").to("alice".into());
     feeds.publish(&room("r"), &Author::default(), vec![private, Happening::new("public")]);

@@ -15,6 +15,8 @@ pub struct Author {
     pub source: Source,
     /// What the caller named it, to find its events again.
     pub correlation_id: Option<Arc<str>>,
+    /// The connection on which it came, where the others are to hear of it and that one is not.
+    pub peer: Option<u64>,
 }
 
 /// On which way a change came.

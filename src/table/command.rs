@@ -83,6 +83,8 @@ pub struct Write {
     pub once: Option<Once>,
     /// What the caller named it, to find its events again.
     pub correlation_id: Option<Arc<str>>,
+    /// The connection on which it came, where it has a number.
+    pub peer: Option<u64>,
 }
 
 /// What makes a repeated request known.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -71,6 +72,31 @@ pub trait Publisher: Send + Sync {
     fn changed(&self, epoch: Epoch, seq: Seq, change: ChangeSet);
     /// Something happened that is not in the log, at this time (milliseconds since 1970, UTC).
     fn tell(&self, author: &Author, at_ms: u64, happenings: Vec<Happening>);
+    /// Somebody came, went or says something else of itself. Never kept. Costs little while nobody listens.
+    fn presence(&self, peer: u64, at_ms: u64, presence: Presence);
+}
+
+/// What one connection shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// It came in. The same connection may come in again, and nothing changes.
+    Joined {
+        /// Who it is; `None` where nobody is signed in.
+        user: Option<Arc<str>>,
+        /// The name that others see.
+        name: Option<Arc<str>>,
+        /// The address that others see.
+        email: Option<Arc<str>>,
+    },
+    /// One of its Yjs clients shows this state (JSON text, at most 8 KiB); `None`: it shows nothing any more.
+    State {
+        /// The client.
+        client: u64,
+        /// Its state.
+        state: Option<Bytes>,
+    },
+    /// It left, with all its clients.
+    Left,
 }
 
 /// Where nobody listens.
@@ -86,6 +112,7 @@ impl Publish for Unheard {
 impl Publisher for Unheard {
     fn changed(&self, _: Epoch, _: Seq, _: ChangeSet) {}
     fn tell(&self, _: &Author, _: u64, _: Vec<Happening>) {}
+    fn presence(&self, _: u64, _: u64, _: Presence) {}
 }
 
 /// What the room is told about a change.

@@ -52,7 +52,7 @@ impl<P> Core<P> {
         ack: Option<Ack>,
         effects: &mut Vec<Effect>,
     ) {
-        let author = Author { user: self.user_of(source), source: way_of(source), correlation_id: None };
+        let author = Author { user: self.user_of(source), source: way_of(source), correlation_id: None, peer: None };
         let Phase::Live(live) = &mut self.phase else { return };
         let before = clocks_of(summary, live.replica.clocks());
         let flight = self.guards.inflight.begin(Work::Apply, self.name.as_str(), author.user.as_deref(), &update);
@@ -207,7 +207,7 @@ impl<P> Core<P> {
     ) -> Result<(), Refusal> {
         let way =
             if matches!(write.command, Command::CreateRecords { import: true, .. }) { Way::Import } else { Way::Api };
-        let author = Author { user: write.user, source: way, correlation_id: write.correlation_id };
+        let author = Author { user: write.user, source: way, correlation_id: write.correlation_id, peer: write.peer };
         let beside = write.once.as_ref().map(|once| sidecar::encode_once(once, &report)).unwrap_or_default();
         let ack = Some(Ack::Ticket { ticket, purpose: Purpose::Write });
         let change = match self.write(now, puts, &author, beside, ack, effects) {

@@ -24,6 +24,7 @@ use crate::auth::watch::Alarm;
 use crate::auth::watch::Watched;
 use crate::event::Event;
 use crate::event::EventId;
+use crate::event::Listener;
 use crate::http::AppState;
 use crate::http::problem::Problem;
 use crate::limit::ConnectionGuard;
@@ -144,7 +145,8 @@ impl Live {
         let counted = state.sockets.connections.try_enter(user.as_deref());
         let counted = counted.map_err(|code| Problem::new(code, "too many connections are open; try again later"))?;
         // Under `--dev` everybody is one user, who hears what is for that user alone.
-        let listening = state.feeds.listen(&room, Some(identity.sub.clone()), since);
+        let listener = Listener { user: Some(identity.sub.clone()), peer: None };
+        let listening = state.feeds.listen(&room, listener, since);
         let full = |error: crate::room::feeds::RoomsFull| Problem::new(ErrorCode::Overloaded, error.to_string());
         let listening = listening.map_err(full)?;
         let bell = Arc::<Bell>::default();

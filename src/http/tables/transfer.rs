@@ -223,7 +223,7 @@ impl Progress {
     fn new(state: &AppState, writer: &Writer) -> Self {
         let user = writer.caller.member().map(|member| member.user);
         let correlation_id = writer.errand.correlation_id();
-        let author = Author { user, source: Source::Import, correlation_id };
+        let author = Author { user, source: Source::Import, correlation_id, peer: None };
         Self { feeds: state.feeds.clone(), doc: writer.path.doc.clone(), author }
     }
 

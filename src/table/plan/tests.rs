@@ -108,7 +108,7 @@ impl World {
     fn ask_as(&mut self, user: Option<&str>, command: Command) -> Result<Plan, Refused> {
         let raw = |row: &str| self.raws.get(row).cloned().unwrap_or_default();
         let sight = Sight { doc: "table:t", epoch: Epoch(3), table: &self.table, raw: &raw, now_ms: self.now_ms };
-        let write = Write { command, user: user.map(Arc::from), once: None, correlation_id: None };
+        let write = Write { command, user: user.map(Arc::from), once: None, correlation_id: None, peer: None };
         let draws = &mut self.draws;
         plan(&sight, &write, &mut || {
             *draws += 1;

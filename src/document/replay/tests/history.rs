@@ -74,7 +74,7 @@ impl Server {
 
     fn write(&mut self, puts: &[Put], user: &Arc<str>) {
         self.now_ms += 1;
-        let author = Author { user: Some(user.clone()), source: Source::Api, correlation_id: None };
+        let author = Author { user: Some(user.clone()), source: Source::Api, correlation_id: None, peer: None };
         let written = self.replica.write_table(puts, &mut self.register, &author, self.now_ms).unwrap();
         let (update, _, change) = written;
         self.log.push(Record { update, user: Some(user.clone()), at_ms: self.now_ms, sidecar: Bytes::new() });

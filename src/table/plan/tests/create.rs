@@ -127,7 +127,7 @@ fn a_table_without_a_unique_field_is_not_read() {
     let raw = |_: &str| -> Raw { panic!("read") };
     let sight = Sight { doc: "table:t", epoch: Epoch(0), table: &world.table, raw: &raw, now_ms: 0 };
     let command = create(vec![new_record("r", json!({"t": "x"}))]);
-    let write = Write { command, user: None, once: None, correlation_id: None };
+    let write = Write { command, user: None, once: None, correlation_id: None, peer: None };
     assert_eq!(plan(&sight, &write, &mut || 7).unwrap().puts.len(), 1);
 }
 
@@ -139,7 +139,9 @@ fn a_document_that_nobody_made_a_table_takes_records_only_if_its_kind_needs_no_f
         let sight = Sight { doc, epoch: Epoch(0), table: &empty.table, raw: &raw, now_ms: 0 };
         let command = create(vec![new_record("self", json!({"any key": 1}))]);
         let free = create(vec![new_record("self", json!({"colour": {"r": 1.0}}))]);
-        let ask = |command| plan(&sight, &Write { command, user: None, once: None, correlation_id: None }, &mut || 7);
+        let ask = |command| {
+            plan(&sight, &Write { command, user: None, once: None, correlation_id: None, peer: None }, &mut || 7)
+        };
         (ask(command).map(drop), ask(free))
     };
     assert_eq!(ask("table:t").1.unwrap_err().code.word(), "NOT_FOUND");
