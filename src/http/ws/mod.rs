@@ -123,6 +123,9 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/sync/{*doc}", not_an_upgrade()).route(DOCUMENTS, not_an_upgrade())
 }
 
+pub(super) use upgrade::accept;
+pub(super) use upgrade::is_complete;
+
 /// Whether a request asks for a WebSocket where there are some.
 pub fn is_asked_for<B>(request: &Request<B>) -> bool {
     let path = request.uri().path();
