@@ -161,6 +161,16 @@ pub enum Command {
         /// What a stale `expected_version` means.
         on_conflict: OnConflict,
     },
+    /// Set one flag of a field that holds flags: somebody read a message, for example. A record that has it already stays
+    /// as it is.
+    Flag {
+        /// The record.
+        row: String,
+        /// The field.
+        field: String,
+        /// The flag: 1 to 255 bytes.
+        flag: String,
+    },
     /// Change one nested component of a record.
     Nested {
         /// The record. It is created when a component is, and it is not there.
@@ -229,7 +239,7 @@ impl Command {
         match self {
             Self::PatchRecords { records, .. } => records.iter().map(|patch| patch.id.as_str()).collect(),
             Self::PutRecord { patch, .. } => vec![&patch.id],
-            Self::Nested { row, .. } => vec![row],
+            Self::Nested { row, .. } | Self::Flag { row, .. } => vec![row],
             Self::DeleteRecord { id, .. } | Self::RestoreRecord { id } => vec![id],
             Self::CreateTable { .. }
             | Self::AddField(_)

@@ -224,6 +224,7 @@ pub fn plan(sight: &Sight<'_>, write: &Write, chance: &mut dyn FnMut() -> u32) -
             nested::plan(sight, (row, op), expectation, stamp, chance)
         }
         Command::DeleteRecord { id, expected_version } => records::delete(sight, id, *expected_version, stamp),
+        Command::Flag { row, field, flag } => records::flag(sight, row, field, flag),
         Command::RestoreRecord { id } => records::restore(sight, id),
     }
 }

@@ -26,10 +26,7 @@ const PATH: &str = "/socket.io";
 /// The address as requests reach it.
 pub fn routes(engine: &Engine, state: &AppState) -> Router<AppState> {
     let service = engine.0.clone();
-    Router::new()
-        .route_service(PATH, service.clone())
-        .route_service("/socket.io/", service)
-        .layer(state.origins.cors())
+    Router::new().route_service(PATH, service.clone()).route_service("/socket.io/", service).layer(state.origins.cors())
 }
 
 /// Whether a request asks for a WebSocket of Socket.IO.
@@ -39,7 +36,12 @@ pub fn is_asked_for<B>(request: &Request<B>) -> bool {
 
 /// Says yes to a request that [`is_asked_for`], and what the connection becomes when that was sent. A page that may not
 /// come in is told so in HTTP: the client cannot tell it apart from a server that is away, and tries again later.
-pub fn promise<B>(engine: &Engine, state: &AppState, peer: IpAddr, request: Request<B>) -> (Response, Option<Promised>) {
+pub fn promise<B>(
+    engine: &Engine,
+    state: &AppState,
+    peer: IpAddr,
+    request: Request<B>,
+) -> (Response, Option<Promised>) {
     let (mut parts, _) = request.into_parts();
     if !state.origins.admit(&parts.headers) {
         let problem = Problem::new(ErrorCode::Forbidden, "this origin is not one of auth.allowed_origins");

@@ -40,7 +40,7 @@ struct Brought {
 
 /// Follows a client until it is gone.
 pub(super) async fn run(gateway: &Arc<Gateway>, socket: &Arc<Socket>, mut messages: mpsc::Receiver<Str>) {
-    let mut wire = Wire::new(socket.clone());
+    let mut wire = Wire::new(socket.clone(), gateway.state.sockets.metrics.clone());
     let until = Instant::now() + gateway.state.sockets.limits.auth_within;
     let Some(identity) = introduced(gateway, &mut wire, &mut messages, until).await else { return };
     let user = (!gateway.state.auth.is_dev()).then(|| identity.sub.clone());
@@ -139,7 +139,8 @@ async fn identify(gateway: &Gateway, socket: &Socket, packet: Packet<'_>) -> Res
 fn full(gateway: &Gateway) -> Problem {
     let connections = &gateway.state.sockets.connections;
     let waiting = connections.waiting();
-    let problem = Problem::new(ErrorCode::Overloaded, "the server is full, and so is its waiting line; try again later");
+    let problem =
+        Problem::new(ErrorCode::Overloaded, "the server is full, and so is its waiting line; try again later");
     let wait = WAIT_UNKNOWN.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX));
     problem.with("queuePosition", waiting + 1).with("estimatedWaitMs", millis(wait))
 }

@@ -11,6 +11,7 @@
 
 mod bell;
 mod commands;
+mod delivery;
 mod door;
 mod entry;
 mod pace;
@@ -44,6 +45,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::http::AppState;
 use crate::http::problem::Problem;
 
+pub use door::Peer;
 pub use door::Promised;
 pub use door::is_asked_for;
 pub use door::promise;

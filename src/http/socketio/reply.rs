@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn an_error_says_what_it_is_about() {
-        let problem = Problem::new(ErrorCode::ConcurrentEdit, "why").with("currentValue", "y").with("currentVersion", 9);
+        let problem =
+            Problem::new(ErrorCode::ConcurrentEdit, "why").with("currentValue", "y").with("currentVersion", 9);
         let asked = json!({"tableId": "T", "recordId": "r", "value": "x", "expectedVersion": 7});
         let (name, payload) = error_events("grid:cell-edit", &asked, &problem, true).remove(0);
         assert_eq!(name, "error:conflict");

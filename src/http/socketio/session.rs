@@ -21,6 +21,7 @@ use tokio::time::sleep_until;
 use super::Gateway;
 use super::bell::Bell;
 use super::commands;
+use super::delivery::Deliveries;
 use super::entry::unknown_namespace;
 use super::pace::Class;
 use super::reply;
@@ -60,6 +61,7 @@ pub(super) struct Session {
     pub(super) typing: Typing,
     pub(super) bell: Arc<Bell>,
     stories: Stories,
+    deliveries: Deliveries,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     pace: Option<TokenBucket>,
     /// Nothing is taken from it before this.
@@ -112,10 +114,11 @@ impl Session {
             gateway: gateway.clone(),
             peer,
             wire,
-            rooms: Rooms::new(peer),
+            rooms: Rooms::new(),
             typing: Typing::default(),
             bell: Arc::default(),
             stories: Stories::default(),
+            deliveries: Deliveries::new(&state.courier, who.sub.clone()),
             running: FuturesUnordered::new(),
             pace: state.sockets.limits.updates.map(|(rate, burst)| TokenBucket::new(rate, burst)),
             resume: None,
@@ -163,6 +166,7 @@ impl Session {
     async fn serve(&mut self, messages: &mut mpsc::Receiver<Str>) -> End {
         loop {
             let is_clear = self.wire.flush();
+            let (over_at, renew_at) = (self.typing.next(), self.rooms.renew_at());
             let may_ask = is_clear && self.running.len() < RUNNING_MAX && self.resume.is_none();
             tokio::select! {
                 biased;
@@ -192,9 +196,12 @@ impl Session {
                         return End::Closed;
                     }
                 }
-                Some(heard) = self.rooms.next(), if is_clear => self.rooms.pass_on(heard, &mut self.wire, &mut self.stories),
-                () = until(self.typing.next()) => self.stop_typing().await,
-                () = until(self.rooms.renew_at()) => self.renew().await,
+                Some(heard) = self.rooms.next(), if is_clear => {
+                    self.rooms.pass_on(heard, &mut self.wire, &mut self.stories);
+                }
+                () = self.deliveries.wait(), if is_clear => self.deliveries.send(&mut self.wire, self.gateway.state.clock),
+                () = until(over_at) => self.stop_typing().await,
+                () = until(renew_at) => self.renew().await,
             }
         }
     }
@@ -222,7 +229,7 @@ impl Session {
         match packet.kind {
             Kind::Connect => {} // It is in.
             Kind::Disconnect => return false,
-            Kind::Ack => self.acknowledged(packet.id),
+            Kind::Ack => packet.id.into_iter().for_each(|id| self.deliveries.acknowledged(id)),
             Kind::Binary { .. } => {
                 let asked = Asked { event: event_of(packet.payload), payload: Value::Null, id: packet.id };
                 let problem = Problem::unreadable("payload", "no command takes binary values");
@@ -306,8 +313,6 @@ impl Session {
         let expires_at = self.who.expires_at_ms.map(crate::clock::rfc3339);
         self.wire.tell("token:expiring", &json!({"expiresAt": expires_at}));
     }
-
-    fn acknowledged(&mut self, _id: Option<u64>) {}
 }
 
 impl Expiry {

@@ -38,7 +38,6 @@ use crate::auth::watch::Alarm;
 use crate::auth::watch::Watched;
 use crate::document::port::Ends;
 use crate::document::port::Port;
-use crate::document::request::ReaderId;
 use crate::event::Event;
 use crate::event::EventId;
 use crate::event::Listener;
@@ -71,7 +70,10 @@ pub(super) struct Rooms {
     /// As Yjs clients know it.
     client: u64,
     renew_at: Option<Instant>,
-    peer: ReaderId,
+    /// Where it shows its status without being there.
+    shown_to: Option<RoomName>,
+    /// Statuses so far: each is one thing, in however many rooms it is told.
+    statuses: u64,
 }
 
 /// One room.
@@ -99,6 +101,9 @@ pub(super) struct Followed {
     cursor: Cursor,
     heard: Heard,
 }
+
+/// What a client shows from now on, by key; `None` takes a key away.
+pub(super) type Shown<'a> = &'a [(&'a str, Option<Value>)];
 
 /// How a client wants to hear a room.
 pub(super) struct Wish {
@@ -134,7 +139,7 @@ impl std::fmt::Debug for Bell {
 }
 
 impl Rooms {
-    pub(super) fn new(peer: ReaderId) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             by_name: BTreeMap::new(),
             following: FuturesUnordered::new(),
@@ -142,7 +147,8 @@ impl Rooms {
             channels: OWN.0,
             client: u64::from(rand::random_range(1..=u32::MAX)),
             renew_at: None,
-            peer,
+            shown_to: None,
+            statuses: 0,
         }
     }
 
@@ -175,6 +181,12 @@ impl Rooms {
         self.following.push(follow(room, generation, cursor, next, known.stop.clone()));
     }
 
+    /// The number of its next status.
+    pub(super) fn next_status(&mut self) -> u64 {
+        self.statuses += 1;
+        self.statuses
+    }
+
     /// When it has to show itself again.
     pub(super) fn renew_at(&self) -> Option<Instant> {
         self.renew_at
@@ -191,7 +203,8 @@ impl Rooms {
 
     /// The one room of a kind in which it is, if there is one and no other.
     pub(super) fn only(&self, kind: &str) -> Option<&RoomName> {
-        let mut of_kind = self.by_name.keys().filter(|room| room.as_str().split_once(':').is_some_and(|(of, _)| of == kind));
+        let mut of_kind =
+            self.by_name.keys().filter(|room| room.as_str().split_once(':').is_some_and(|(of, _)| of == kind));
         of_kind.next().filter(|_| of_kind.next().is_none())
     }
 }
@@ -324,16 +337,15 @@ impl Session {
             let Some(known) = self.rooms.by_name.get(room) else { return Ok(()) };
             let access = access_of(known.level);
             let gone = Gone { bell: Arc::downgrade(&self.bell), channel: known.channel };
-            let joining = self.state().hub.join_as(self.peer, &doc, access, self.member(), Port::silent(Arc::new(gone)));
+            let joining =
+                self.state().hub.join_as(self.peer, &doc, access, self.member(), Port::silent(Arc::new(gone)));
             let membership = joining.await?;
             if let Some(known) = self.rooms.by_name.get_mut(room) {
                 known.membership = Some(membership);
             }
             self.rooms.renew_at.get_or_insert(Instant::now() + RENEW_EVERY);
         } else {
-            let member = self.member();
-            let (user, name, email) = member.map_or((None, None, None), |m| (Some(m.user), m.name, m.email));
-            self.tell_presence(room, Presence::Joined { user, name, email });
+            self.tell_presence(room, self.joined());
         }
         self.show_again(room).await
     }
@@ -342,20 +354,20 @@ impl Session {
     ///
     /// # Errors
     /// `CHANNEL_ERROR` where it is not; `PAYLOAD_TOO_LARGE` for more than 8 KiB in all.
-    pub(super) async fn show(&mut self, room: &RoomName, key: &str, value: Option<Value>) -> Result<(), Problem> {
+    pub(super) async fn show(&mut self, room: &RoomName, shown: Shown<'_>) -> Result<(), Problem> {
         let who = self.face();
         let Some(known) = self.rooms.by_name.get_mut(room) else {
             return Err(Problem::new(ErrorCode::ChannelError, "subscribe to the room first"));
         };
-        let former = match value {
-            Some(value) => known.shown.insert(key.to_owned(), value),
-            None => known.shown.remove(key),
-        };
-        if state_of(&who, &known.shown).len() > AWARENESS_STATE_BYTES_MAX {
-            match former {
-                Some(former) => drop(known.shown.insert(key.to_owned(), former)),
-                None => drop(known.shown.remove(key)),
+        let former = known.shown.clone();
+        for (key, value) in shown {
+            match value {
+                Some(value) => drop(known.shown.insert((*key).to_owned(), value.clone())),
+                None => drop(known.shown.remove(*key)),
             }
+        }
+        if state_of(&who, &known.shown).len() > AWARENESS_STATE_BYTES_MAX {
+            known.shown = former;
             return Err(Problem::too_large(AWARENESS_STATE_BYTES_MAX, "too much to show of one connection"));
         }
         self.show_again(room).await
@@ -384,7 +396,11 @@ impl Session {
             let is_in = self.rooms.by_name.get(&room).is_some_and(|known| known.membership.is_some());
             let shown = if is_in { self.show_again(&room).await } else { self.appear(&room).await };
             if let Err(problem) = shown {
-                tracing::debug!(event = "presence_not_renewed", code = problem.code().word(), channelId = room.as_str());
+                tracing::debug!(
+                    event = "presence_not_renewed",
+                    code = problem.code().word(),
+                    channelId = room.as_str()
+                );
                 if let Some(known) = self.rooms.by_name.get_mut(&room) {
                     known.membership = None;
                 }
@@ -404,8 +420,23 @@ impl Session {
         true
     }
 
+    /// Shows a status to those who follow everybody's, whether or not it follows them.
+    pub(super) fn show_everybody(&mut self, everybody: &RoomName, shown: Shown<'_>) {
+        let who = self.face();
+        let present = shown.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)));
+        let state = state_of(&who, &present.collect());
+        if self.rooms.shown_to.is_none() {
+            self.tell_presence(everybody, self.joined());
+            self.rooms.shown_to = Some(everybody.clone());
+        }
+        self.tell_presence(everybody, Presence::State { client: self.rooms.client, state: Some(state) });
+    }
+
     /// Leaves all rooms, as it is gone.
     pub(super) async fn leave_all(&mut self) {
+        if let Some(everybody) = self.rooms.shown_to.take() {
+            self.tell_presence(&everybody, Presence::Left);
+        }
         let rooms: Vec<RoomName> = self.rooms.by_name.keys().cloned().collect();
         for room in rooms {
             self.leave(&room).await;
@@ -421,6 +452,12 @@ impl Session {
     fn tell_presence(&self, room: &RoomName, presence: Presence) {
         let at_ms = self.state().clock.now().wall_ms;
         self.state().feeds.presence(room, self.peer.0, at_ms, presence);
+    }
+
+    fn joined(&self) -> Presence {
+        let member = self.member();
+        let (user, name, email) = member.map_or((None, None, None), |who| (Some(who.user), who.name, who.email));
+        Presence::Joined { user, name, email }
     }
 
     /// Who it is, as others see it.
@@ -439,7 +476,7 @@ impl Session {
 
     /// # Errors
     /// `FORBIDDEN` without at least this right; a transient code when the application cannot be asked.
-    pub(super) async fn require(&self, least: Level, name: &str) -> Result<Level, Problem> {
+    pub(super) async fn require(&mut self, least: Level, name: &str) -> Result<Level, Problem> {
         let level = self.state().auth.authorize(&self.who, name).await?;
         if level >= least {
             return Ok(level);
@@ -458,7 +495,9 @@ impl Session {
             let Some(room) = named.next().map(|(room, _)| room.clone()) else { continue };
             match code {
                 // The room outlives its document.
-                Some(ErrorCode::NotFound | ErrorCode::ChannelError) if room.as_doc().is_some() => self.lose_document(&room),
+                Some(ErrorCode::NotFound | ErrorCode::ChannelError) if room.as_doc().is_some() => {
+                    self.lose_document(&room)
+                }
                 Some(code) if channel == OWN.0 => return Err(code),
                 Some(code) => self.expel(&room, code).await,
                 None => self.look_again(&room, channel == OWN.0).await?,

@@ -27,7 +27,8 @@ impl Typing {
 
     /// Those that are over.
     pub(super) fn over(&mut self, now: Instant) -> Vec<RoomName> {
-        let over: Vec<RoomName> = self.0.iter().filter(|(_, until)| **until <= now).map(|(room, _)| room.clone()).collect();
+        let over: Vec<RoomName> =
+            self.0.iter().filter(|(_, until)| **until <= now).map(|(room, _)| room.clone()).collect();
         for room in &over {
             self.0.remove(room);
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use syncline_protocol::socket_io;
 
 use super::Socket;
+use crate::metrics::Metrics;
 
 /// Places that are left free for the transport's own pings: without one, it takes its client for dead.
 const HEADROOM: usize = 4;
@@ -15,13 +16,14 @@ const HEADROOM: usize = 4;
 /// What is on its way to one client.
 pub(super) struct Wire {
     socket: Arc<Socket>,
+    metrics: Arc<Metrics>,
     /// Does not fit now. Whoever adds to it looks at [`Self::is_clear`] first, so this is what one step makes.
     pending: VecDeque<Str>,
 }
 
 impl Wire {
-    pub(super) fn new(socket: Arc<Socket>) -> Self {
-        Self { socket, pending: VecDeque::new() }
+    pub(super) fn new(socket: Arc<Socket>, metrics: Arc<Metrics>) -> Self {
+        Self { socket, metrics, pending: VecDeque::new() }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -68,6 +70,7 @@ impl Wire {
         }
         match self.socket.reserve() {
             Ok(place) => {
+                self.metrics.sent(1, packet.len() as u64);
                 place.emit(packet.clone());
                 true
             }

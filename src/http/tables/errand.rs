@@ -26,7 +26,7 @@ const CORRELATION_BYTES_MAX: usize = 128;
 /// FNV-1a, 64 bits, of parts: the same in every version of this program, because marks are kept. It tells a caller's
 /// mistakes apart, and guards nothing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Mark(u64);
+pub(in crate::http) struct Mark(u64);
 
 impl Default for Mark {
     fn default() -> Self {
@@ -41,12 +41,12 @@ impl Mark {
     }
 
     /// A part that does not run into the next one.
-    fn add_word(&mut self, word: &str) {
+    pub(in crate::http) fn add_word(&mut self, word: &str) {
         self.add(word.as_bytes());
         self.add(&[0]);
     }
 
-    pub(super) fn value(self) -> u64 {
+    pub(in crate::http) fn value(self) -> u64 {
         self.0
     }
 }

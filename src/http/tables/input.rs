@@ -21,7 +21,7 @@ use crate::table::command::RecordPatch;
 use crate::table::field::FieldType;
 
 /// Records in one request: what a table should have at most.
-pub(super) const RECORDS_MAX: usize = 50_000;
+pub(in crate::http) const RECORDS_MAX: usize = 50_000;
 /// Fields in one request: more than a table can have.
 const FIELDS_MAX: usize = 1_000;
 /// Properties of a field that are not options, and are not set like one.

@@ -49,6 +49,10 @@ pub(super) mod records;
 mod shape;
 pub(super) mod transfer;
 
+pub(super) use errand::Mark;
+pub(super) use input::OnConflictWord;
+pub(super) use input::RECORDS_MAX;
+
 use errand::Errand;
 
 /// The kind that a name without one has.

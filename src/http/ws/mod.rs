@@ -41,6 +41,9 @@ use crate::outbox::OutboxLimits;
 use admission::Admission;
 use connection::Connection;
 
+pub(super) use upgrade::accept;
+pub(super) use upgrade::is_complete;
+
 /// What a refused socket may still send; nobody listens.
 const REFUSED_MESSAGE_BYTES: usize = 64 * 1024;
 /// Frame header, message type and length around the largest update.
@@ -122,9 +125,6 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let not_an_upgrade = || get(async || upgrade::NotAnUpgrade);
     Router::new().route("/sync/{*doc}", not_an_upgrade()).route(DOCUMENTS, not_an_upgrade())
 }
-
-pub(super) use upgrade::accept;
-pub(super) use upgrade::is_complete;
 
 /// Whether a request asks for a WebSocket where there are some.
 pub fn is_asked_for<B>(request: &Request<B>) -> bool {

@@ -35,6 +35,9 @@ use crate::table::state::Row;
 use crate::table::state::Table;
 use crate::table::view::FieldView;
 
+/// Longest flag: the `sub` of a token may be one.
+const FLAG_BYTES_MAX: usize = 255;
+
 /// New records, in the order in which they are given. `at` says where each stands in the request.
 pub(super) fn create(
     sight: &Sight<'_>,
@@ -83,6 +86,22 @@ pub(super) fn restore(sight: &Sight<'_>, id: &str) -> Result<Plan, Refused> {
     let wishes = shown_unique(sight.table, &raw);
     check_unique(sight, &[Asked { id: Some(id), wishes: &wishes, place: Place::Whole }])?;
     Ok(about(row_id, vec![deletion(row_id, None)]))
+}
+
+/// Sets a flag of a record. One that is deleted takes none, and nobody is told so: whoever read it could not know.
+pub(super) fn flag(sight: &Sight<'_>, id: &str, field: &str, flag: &str) -> Result<Plan, Refused> {
+    let (row_id, row) = find(sight.table, id)?;
+    if !(1..=FLAG_BYTES_MAX).contains(&flag.len()) {
+        return Err(Refused::wrong("flag", "a flag has 1 to 255 bytes"));
+    }
+    let key = format!("{field}/{flag}");
+    let raw = (sight.raw)(row_id);
+    if row.deleted.is_some() || raw.get(key.as_str()).is_some_and(|set| *set == true) {
+        return Ok(about(row_id, vec![]));
+    }
+    let value = Some(Value::Bool(true));
+    limits::check_row_growth(&raw, &[(key.clone(), value.clone())], || "flag".to_owned())?;
+    Ok(about(row_id, vec![Put::Cell { row: row_id.clone(), key, value }]))
 }
 
 /// A record, deleted or not.
