@@ -4,9 +4,11 @@
 //!  Happening (what) + Envelope (where, when, who) + EventId ──encode──▶ Event: bytes, the same for everybody who listens
 //! ```
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -172,6 +174,10 @@ pub struct Event {
     pub audience: Audience,
     /// All of it as one JSON object, on one line.
     pub json: Bytes,
+    /// The same in every room in which the same fact is told, and in no other event of this process; 0 for what is told in
+    /// one room alone. A connection in several of those rooms passes on the first that it hears.
+    pub story: u64,
+    shown: Shown,
 }
 
 impl Event {
@@ -181,7 +187,27 @@ impl Event {
         let body = Body { id, envelope, happening: &happening };
         let json = serde_json::to_vec(&body).expect("strings and JSON values are JSON").into();
         let Happening { name, audience, .. } = happening;
-        Self { id, name, audience, json }
+        Self { id, name, audience, json, story: 0, shown: Shown::default() }
+    }
+
+    /// Says which story it tells.
+    #[must_use]
+    pub fn of_story(self, story: u64) -> Self {
+        Self { story, ..self }
+    }
+
+    /// What a dialect makes of it, made once for everybody who speaks that dialect. One type is kept: a second one is made
+    /// anew each time.
+    pub fn shown<T: Clone + Send + Sync + 'static>(&self, make: impl FnOnce(&Self) -> T) -> T {
+        let mut make = Some(make);
+        let kept = self.shown.0.get_or_init(|| {
+            let make = make.take().expect("nothing is kept, so nothing was made");
+            Box::new(make(self))
+        });
+        match (kept.downcast_ref::<T>(), make) {
+            (Some(kept), _) => kept.clone(),
+            (None, make) => make.expect("what was made just now is of this type")(self),
+        }
     }
 
     /// Whether somebody hears it.
@@ -192,6 +218,28 @@ impl Event {
             Audience::User(only) => listener.user.as_ref() == Some(only),
             Audience::Others(from) => listener.peer != Some(*from),
         }
+    }
+}
+
+/// What a dialect has made of an event. No part of what the event is.
+#[derive(Default)]
+struct Shown(OnceLock<Box<dyn Any + Send + Sync>>);
+
+impl Clone for Shown {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Shown {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "made" } else { "not made" })
     }
 }
 
@@ -300,6 +348,23 @@ mod tests {
         let body: Value = serde_json::from_slice(&event.json).unwrap();
         assert_eq!((&body["type"], &body["userId"]), (&json!("y"), &json!("bob")));
         assert!(body.get("revision").is_none() && body.get("correlationId").is_none());
+    }
+
+    #[test]
+    fn a_dialect_makes_its_form_of_an_event_once() {
+        let event = Event::encode(EventId::default(), envelope(), Happening::new("x"));
+        let mut made = 0;
+        for _ in 0..3 {
+            let text: Arc<str> = event.shown(|event| {
+                made += 1;
+                event.name.as_ref().into()
+            });
+            assert_eq!(&*text, "x");
+        }
+        assert_eq!(made, 1);
+        assert_eq!(event.shown(|event| event.json.len()), event.json.len(), "another type is made as well");
+        let copy = event.clone().of_story(7);
+        assert_eq!((copy.story, copy.shown(|event| event.story)), (7, 7), "what was made of another is not taken over");
     }
 
     #[test]

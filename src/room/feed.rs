@@ -1,4 +1,4 @@
-//! One room: its history, and those who listen to it.
+//! One room: its history, what passes through it, who is in it, and those who listen to it.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -20,22 +20,54 @@ use crate::store::Epoch;
 use crate::store::Seq;
 use crate::table::change::Author;
 use crate::table::change::ChangeSet;
+use crate::table::change::Source;
 use crate::table::events;
 use crate::table::events::Presence;
-use crate::table::events::Publisher;
 
-use super::feeds::House;
+use super::announce::Told;
+use super::announce::Words;
+use super::cursor::Cursor;
 use super::history::Batch;
 use super::history::Found;
 use super::history::History;
+use super::history::Keep;
 use super::history::News;
+use super::house::House;
+use super::members::MemberView;
+use super::members::Members;
+use super::members::Via;
+use super::passing::Passed;
+use super::passing::Passing;
+use super::seats::RoomFull;
+use super::seats::Seat;
+use super::seats::Seats;
+use super::settings::RoomSettings;
+use super::settings::SettingsPatch;
 
 /// What happened, as it was told.
 pub(super) enum Raw {
     /// To the document of the same name.
     Changed(ChangeSet),
     /// Anything else.
-    Told { author: Author, at_ms: u64, happenings: Vec<Happening> },
+    Told { author: Author, at_ms: u64, happenings: Vec<Happening>, stories: Stories },
+}
+
+/// Which stories a few events tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stories {
+    /// None: they are told here alone.
+    None,
+    /// The first has this number, the next the next.
+    From(u64),
+}
+
+impl Stories {
+    fn story(self, index: usize) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::From(first) => first.wrapping_add(index as u64),
+        }
+    }
 }
 
 /// One room.
@@ -51,6 +83,14 @@ pub(super) struct Feed {
 
 struct State {
     history: History<Raw>,
+    passing: Passing<Raw>,
+    members: Members,
+    seats: Seats,
+    settings: RoomSettings,
+    /// Whether the settings are this room's own, and not those of the rules.
+    is_set: bool,
+    /// When something was told, or somebody left.
+    used: Moment,
     /// Where the document is, as far as it is known: its life, and its last durable record.
     at: (u64, u64),
     /// When free content was told to have changed.
@@ -59,11 +99,34 @@ struct State {
     roots: Option<(EventId, ChangeSet)>,
 }
 
+impl State {
+    fn bytes(&self) -> usize {
+        self.history.bytes() + self.passing.bytes()
+    }
+}
+
+/// What a listener finds ahead.
+pub(super) enum Ahead {
+    Found(Found<Raw>),
+    Passed(Passed<Raw>),
+}
+
 impl Feed {
     pub(super) fn new(room: RoomName, house: Arc<House>) -> Self {
         let base = EventId { epoch: 0, revision: 0, index: house.tick(1) };
-        let state = Mutex::new(State { history: History::new(base), at: (0, 0), roots_told: None, roots: None });
-        Self { room, state, told: watch::channel(()).0, documents: AtomicUsize::new(0), house }
+        let state = State {
+            history: History::new(base),
+            passing: Passing::default(),
+            members: Members::default(),
+            seats: Seats::default(),
+            settings: house.settings(&room),
+            is_set: false,
+            used: house.clock.now().moment,
+            at: (0, 0),
+            roots_told: None,
+            roots: None,
+        };
+        Self { room, state: Mutex::new(state), told: watch::channel(()).0, documents: AtomicUsize::new(0), house }
     }
 
     /// Whether the document of this name is loaded, so that ids beside its log come out behind it.
@@ -71,19 +134,32 @@ impl Feed {
         self.documents.load(Ordering::Acquire) > 0
     }
 
-    /// The document is here at least.
-    fn reach(&self, epoch: Epoch, seq: Seq) {
+    /// Whether somebody listens.
+    pub(super) fn is_heard(&self) -> bool {
+        self.told.receiver_count() > 0
+    }
+
+    /// The document was loaded, and is here at least.
+    pub(super) fn open(&self, epoch: Epoch, seq: Seq) {
         let mut state = self.lock();
         self.tell_roots(&mut state);
         state.at = state.at.max((epoch.0, seq.0));
-        let (epoch, revision) = state.at;
-        state.history.begin_at(EventId { epoch, revision, index: self.house.tick(1) });
+        let id = self.next_id(&state, 1);
+        state.history.begin_at(id);
         drop(state);
+        self.documents.fetch_add(1, Ordering::AcqRel);
         self.told.send_replace(());
     }
 
+    /// The document is not in memory any more.
+    pub(super) fn close(&self, via: Via) {
+        self.documents.fetch_sub(1, Ordering::AcqRel);
+        let now = self.house.clock.now();
+        self.announce(now.wall_ms, |members, words| members.forget(words, via));
+    }
+
     /// Tells what is not in a document's log. Answers the id of its last event.
-    pub(super) fn tell(&self, author: &Author, at_ms: u64, happenings: Vec<Happening>) -> EventId {
+    pub(super) fn tell(&self, author: &Author, at_ms: u64, happenings: Vec<Happening>, stories: Stories) -> EventId {
         let mut state = self.lock();
         if happenings.is_empty() {
             return state.history.last();
@@ -91,10 +167,9 @@ impl Feed {
         self.tell_roots(&mut state);
         let count = happenings.len();
         let bytes = happenings.iter().map(weight).sum();
-        let (epoch, revision) = state.at;
         // Under the lock, so that what comes later has a higher one.
-        let first = EventId { epoch, revision, index: self.house.tick(count) };
-        let raw = Raw::Told { author: author.clone(), at_ms, happenings };
+        let first = self.next_id(&state, count);
+        let raw = Raw::Told { author: author.clone(), at_ms, happenings, stories };
         self.push(&mut state, News { first, count, bytes, raw });
         let last = state.history.last();
         drop(state);
@@ -102,7 +177,91 @@ impl Feed {
         last
     }
 
-    fn changed(self: &Arc<Self>, epoch: Epoch, seq: Seq, change: ChangeSet) {
+    /// Tells those who listen now, in place of what they were told under the same key and have not heard yet. Not kept.
+    pub(super) fn pass(&self, key: &str, author: Author, at_ms: u64, happening: Happening, stories: Stories) {
+        let mut state = self.lock();
+        if self.is_heard() {
+            self.pass_in(&mut state, key, author, at_ms, happening, stories);
+        }
+        drop(state);
+        self.told.send_replace(());
+    }
+
+    fn pass_in(
+        &self,
+        state: &mut State,
+        key: &str,
+        author: Author,
+        at_ms: u64,
+        happening: Happening,
+        stories: Stories,
+    ) {
+        let (id, now, bytes) = (self.next_id(state, 1), self.house.clock.now().moment, weight(&happening));
+        let raw = Raw::Told { author, at_ms, happenings: vec![happening], stories };
+        self.counted(state, |state| {
+            state.history.issue(id);
+            state.passing.push(now, id, key, bytes, raw);
+        });
+        state.used = now;
+    }
+
+    /// Somebody comes, goes or shows something else.
+    pub(super) fn presence(&self, via: Via, peer: u64, at_ms: u64, presence: Presence) {
+        self.announce(at_ms, |members, words| members.hear(words, via, peer, at_ms, presence));
+    }
+
+    fn announce(&self, at_ms: u64, change: impl FnOnce(&mut Members, Option<&Words>) -> Vec<Told>) {
+        let words = self.is_heard().then(|| Words::of(&self.room));
+        let mut state = self.lock();
+        let all = change(&mut state.members, words.as_ref());
+        state.used = self.house.clock.now().moment;
+        let is_news = !all.is_empty();
+        for Told { key, who, stories, happening } in all {
+            let author =
+                Author { user: who.user, source: Source::UserAction, correlation_id: None, peer: Some(who.peer) };
+            self.pass_in(&mut state, &key, author, at_ms, happening, stories);
+        }
+        drop(state);
+        if is_news {
+            self.told.send_replace(());
+        }
+    }
+
+    /// The id of the last event that was told.
+    pub(super) fn last(&self) -> EventId {
+        self.lock().history.last()
+    }
+
+    /// Who is here.
+    pub(super) fn members(&self) -> Vec<MemberView> {
+        self.lock().members.list()
+    }
+
+    /// Takes a place for a connection.
+    pub(super) fn enter(self: &Arc<Self>, peer: u64) -> Result<Seat, RoomFull> {
+        let mut state = self.lock();
+        let max_clients = state.settings.max_clients;
+        state.seats.take(max_clients, peer)?;
+        drop(state);
+        Ok(Seat::new(self.clone(), peer))
+    }
+
+    /// Gives a place back.
+    pub(super) fn leave(&self, peer: u64) {
+        let mut state = self.lock();
+        state.used = self.house.clock.now().moment;
+        state.seats.give_back(peer);
+    }
+
+    /// Changes what holds here. Answers what holds now.
+    pub(super) fn configure(&self, patch: SettingsPatch) -> RoomSettings {
+        let mut state = self.lock();
+        state.settings = state.settings.patched(patch);
+        (state.is_set, state.used) = (true, self.house.clock.now().moment);
+        state.settings
+    }
+
+    pub(super) fn changed(self: &Arc<Self>, epoch: Epoch, seq: Seq, change: ChangeSet) {
         let first = EventId { epoch: epoch.0, revision: seq.0, index: 0 };
         let mut state = self.lock();
         state.at = state.at.max((epoch.0, seq.0));
@@ -143,10 +302,12 @@ impl Feed {
         }
     }
 
-    /// Tells what was held back, before anything that came after it.
+    /// Tells what was held back, before anything that came after it and is kept. What passed meanwhile had an id: whoever
+    /// knows that one is not to miss this.
     fn tell_roots(&self, state: &mut State) {
         if let Some((id, change)) = state.roots.take() {
             state.roots_told = Some(self.house.clock.now().moment);
+            let id = if id < state.history.issued() { self.next_id(state, 1) } else { id };
             self.push_change(state, id, change);
         }
     }
@@ -165,33 +326,74 @@ impl Feed {
     }
 
     fn push(&self, state: &mut State, news: News<Raw>) {
-        let (now, limits, before) = (self.house.clock.now().moment, &self.house.limits, state.history.bytes());
-        let id = news.first;
-        if !state.history.push(now, limits, news) {
+        let (now, keep, id) = (self.house.clock.now().moment, self.keep(state), news.first);
+        state.used = now;
+        let is_new = self.counted(state, |state| state.history.push(now, &keep, news));
+        if !is_new {
             // A document that was loaded again has nothing new to say about records that were told.
             tracing::debug!(event = "event_told_before", channelId = self.room.as_str(), %id);
         }
-        if self.house.is_full() {
-            state.history.halve();
-        }
-        self.house.count(before, state.history.bytes());
     }
 
-    /// Lets go of what is too old, and of half of it when the house is full. Whether nothing is left.
-    pub(super) fn trim(&self) -> bool {
+    /// Lets go of what is too old, of what nobody is there to hear, and of half of it when the house is full.
+    pub(super) fn trim(&self) {
         let mut state = self.lock();
-        let before = state.history.bytes();
-        state.history.trim(self.house.clock.now().moment, &self.house.limits);
-        if self.house.is_full() {
-            state.history.halve();
-        }
-        self.house.count(before, state.history.bytes());
-        state.history.is_empty()
+        let (now, keep) = (self.house.clock.now().moment, self.keep(&state));
+        self.counted(&mut state, |state| {
+            state.history.trim(now, &keep);
+            match self.is_heard() {
+                true => state.passing.trim(now),
+                false => state.passing.clear(),
+            }
+        });
     }
 
-    /// When something was told last, as far as it is kept.
-    pub(super) fn newest_at(&self) -> Moment {
-        self.lock().history.newest_at()
+    /// Whether nothing is left that somebody could come back to.
+    pub(super) fn is_over(&self) -> bool {
+        self.trim();
+        let state = self.lock();
+        let idle = self.house.clock.now().moment.since(state.used);
+        let is_past = state.settings.ttl.is_some_and(|ttl| idle > ttl);
+        state.members.is_empty() && (is_past || (state.history.is_empty() && !state.is_set))
+    }
+
+    /// What goes last when there are too many rooms: those with settings of their own, and those that were used last.
+    pub(super) fn worth(&self) -> (bool, Moment) {
+        let state = self.lock();
+        (state.is_set || !state.members.is_empty(), state.used)
+    }
+
+    /// Members, and listeners.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.lock().members.len(), self.told.receiver_count())
+    }
+
+    /// Somebody who listened does so no more.
+    pub(super) fn stop_listening(&self) {
+        self.lock().used = self.house.clock.now().moment;
+    }
+
+    fn keep(&self, state: &State) -> Keep {
+        let limits = &self.house.limits;
+        Keep { events_max: state.settings.history_events, keep: limits.keep, bytes_max: limits.bytes_max }
+    }
+
+    /// The first of so many ids that stand behind everything that was told.
+    fn next_id(&self, state: &State, count: usize) -> EventId {
+        let (epoch, revision) = state.at;
+        EventId { epoch, revision, index: self.house.tick(count) }
+    }
+
+    /// Does something, and counts what it takes.
+    fn counted<T>(&self, state: &mut State, act: impl FnOnce(&mut State) -> T) -> T {
+        let before = state.bytes();
+        let answer = act(state);
+        if self.house.is_full() {
+            state.history.halve();
+            state.passing.halve();
+        }
+        self.house.count(before, state.bytes());
+        answer
     }
 
     /// Begins to listen, behind `since` if that is known. Also whether it is, and the id of the last event.
@@ -206,34 +408,43 @@ impl Feed {
         let end = (state.history.end(), 0);
         let found = match since {
             None => Some(end),
-            Some(since) => since.and_then(|since| state.history.resume(&self.house.limits, since)),
+            Some(since) => since.and_then(|since| state.history.resume(&self.keep(&state), since)),
         };
-        let (next, skip) = found.unwrap_or(end);
-        let last = state.history.last();
+        let (last, passing) = (state.history.last(), state.passing.end());
         drop(state);
-        let cursor = Cursor { feed: self.clone(), told, listener, next, skip, reading: None };
+        let cursor = Cursor::new(self.clone(), told, listener, found.unwrap_or(end), passing);
         (cursor, found.is_some(), last)
     }
 
-    fn events_of<'a>(&self, batch: &'a Batch<Raw>) -> &'a [Arc<Event>] {
+    /// What comes next for somebody who has come so far in the history, and in what passes: the older of the two.
+    pub(super) fn ahead(&self, next: u64, passing: u64) -> Option<Ahead> {
+        let state = self.lock();
+        let passed = state.passing.find(passing);
+        match (state.history.find(next), passed) {
+            (Found::End, passed) => passed.map(Ahead::Passed),
+            (Found::Batch(batch), Some(passed)) if passed.id() < batch.first() => Some(Ahead::Passed(passed)),
+            (found, _) => Some(Ahead::Found(found)),
+        }
+    }
+
+    pub(super) fn events_of<'a>(&self, batch: &'a Batch<Raw>) -> &'a [Arc<Event>] {
         let (events, bytes) = batch.events(|raw| self.encode(batch.first(), raw));
         if let Some(bytes) = bytes {
             let mut state = self.lock();
-            let before = state.history.bytes();
-            state.history.reweigh(self.house.clock.now().moment, &self.house.limits, batch.number(), bytes);
-            self.house.count(before, state.history.bytes());
+            let (now, keep) = (self.house.clock.now().moment, self.keep(&state));
+            self.counted(&mut state, |state| state.history.reweigh(now, &keep, batch.number(), bytes));
         }
         events
     }
 
     fn encode(&self, first: EventId, raw: Raw) -> Vec<Event> {
-        let (author, at_ms, revision, happenings) = match raw {
+        let (author, at_ms, revision, happenings, stories) = match raw {
             Raw::Changed(change) => {
                 // Only documents change.
                 let happenings = self.room.as_doc().map(|doc| events::happenings(&doc, &change));
-                (change.author, change.at_ms, Some(first.revision), happenings.unwrap_or_default())
+                (change.author, change.at_ms, Some(first.revision), happenings.unwrap_or_default(), Stories::None)
             }
-            Raw::Told { author, at_ms, happenings } => (author, at_ms, None, happenings),
+            Raw::Told { author, at_ms, happenings, stories } => (author, at_ms, None, happenings, stories),
         };
         let envelope = Envelope {
             room: self.room.as_str(),
@@ -243,8 +454,9 @@ impl Feed {
             revision,
             correlation_id: author.correlation_id.as_deref(),
         };
-        let numbered = happenings.into_iter().enumerate();
-        numbered.map(|(index, happening)| Event::encode(first.plus(index), envelope, happening)).collect()
+        let encode =
+            |(index, happening)| Event::encode(first.plus(index), envelope, happening).of_story(stories.story(index));
+        happenings.into_iter().enumerate().map(encode).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -255,7 +467,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        let kept = self.lock().history.bytes();
+        let kept = self.lock().bytes();
         self.house.count(kept, 0);
     }
 }
@@ -263,107 +475,4 @@ impl Drop for Feed {
 fn weight(happening: &Happening) -> usize {
     let fields = happening.fields.iter().chain(&happening.data);
     fields.map(|(name, value)| name.len() + events::value_weight(value)).sum::<usize>() + 400
-}
-
-/// A loaded document's hold on its room.
-pub(super) struct Opened(Arc<Feed>);
-
-impl Opened {
-    pub(super) fn new(feed: Arc<Feed>, epoch: Epoch, last: Seq) -> Self {
-        feed.reach(epoch, last);
-        feed.documents.fetch_add(1, Ordering::AcqRel);
-        Self(feed)
-    }
-}
-
-impl Publisher for Opened {
-    fn changed(&self, epoch: Epoch, seq: Seq, change: ChangeSet) {
-        self.0.changed(epoch, seq, change);
-    }
-
-    fn tell(&self, author: &Author, at_ms: u64, happenings: Vec<Happening>) {
-        self.0.tell(author, at_ms, happenings);
-    }
-
-    fn presence(&self, _peer: u64, _at_ms: u64, _presence: Presence) {}
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.0.documents.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// What somebody who listens hears.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Heard {
-    /// An event.
-    Event(Arc<Event>),
-    /// Some were missed, because it was too slow. It goes on behind this id.
-    Lagged(EventId),
-}
-
-/// Somebody who listens: a place in the history, and a bell. While it reads, it keeps what it reads in memory: one
-/// transaction.
-pub struct Cursor {
-    feed: Arc<Feed>,
-    told: watch::Receiver<()>,
-    listener: Listener,
-    /// The batch to read next, and how many of its events are known.
-    next: u64,
-    skip: usize,
-    /// The batch that is being read, and how far.
-    reading: Option<(Arc<Batch<Raw>>, usize)>,
-}
-
-impl Cursor {
-    /// What comes next; waits for it. May be dropped while it waits, and nothing is lost.
-    pub async fn next(&mut self) -> Heard {
-        loop {
-            // Seen before it is looked for, so that what comes in between wakes.
-            self.told.borrow_and_update();
-            if let Some(heard) = self.try_next() {
-                return heard;
-            }
-            // The sender lives as long as the feed, which is held here.
-            let _ = self.told.changed().await;
-        }
-    }
-
-    /// What comes next, if it is there.
-    pub fn try_next(&mut self) -> Option<Heard> {
-        loop {
-            if let Some(event) = self.read() {
-                return Some(Heard::Event(event));
-            }
-            let found = self.feed.lock().history.find(self.next);
-            match found {
-                Found::Batch(batch) => {
-                    self.next += 1;
-                    self.reading = Some((batch, std::mem::take(&mut self.skip)));
-                }
-                Found::End => return None,
-                Found::Gone(next, last) => {
-                    (self.next, self.skip) = (next, 0);
-                    return Some(Heard::Lagged(last));
-                }
-            }
-        }
-    }
-
-    /// The next event of the batch that is being read, for this listener.
-    fn read(&mut self) -> Option<Arc<Event>> {
-        let (batch, index) = self.reading.as_mut()?;
-        let events = self.feed.events_of(batch).get(*index..).unwrap_or_default();
-        match events.iter().position(|event| event.is_for(&self.listener)) {
-            Some(place) => {
-                *index += place + 1;
-                Some(events[place].clone())
-            }
-            None => {
-                self.reading = None;
-                None
-            }
-        }
-    }
 }

@@ -5,11 +5,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::event::EventId;
@@ -20,91 +17,31 @@ use crate::name::RoomName;
 use crate::store::Epoch;
 use crate::store::Seq;
 use crate::table::change::Author;
+use crate::table::events::Presence;
 use crate::table::events::Publish;
 use crate::table::events::Publisher;
 
-use super::feed::Cursor;
+use super::cursor::Cursor;
 use super::feed::Feed;
-use super::feed::Opened;
-
-/// Bits of an id's index that count within a millisecond; the rest is the time. A thousand events a microsecond.
-const TICK_BITS: u32 = 20;
-
-/// What rooms may keep.
-#[derive(Debug, Clone)]
-pub struct FeedLimits {
-    /// Events of one room. 0: nobody can come back to what was missed. A transaction is kept or forgotten as a whole.
-    pub events_max: usize,
-    /// For how long; `None` for as long as their number allows.
-    pub keep: Option<Duration>,
-    /// Free content that changes all the time is told to have changed so often.
-    pub roots_pause: Duration,
-    /// Bytes of one room. Full: the oldest go.
-    pub bytes_max: usize,
-    /// Bytes of all rooms. Full: each room that hears something lets go of the older half of what it keeps.
-    pub total_bytes_max: usize,
-    /// Rooms that are kept. Full: of those without listeners the half that was silent longest is forgotten; if there are
-    /// none, what happens in further rooms is heard by nobody, and nobody may begin to listen there.
-    pub rooms_max: usize,
-}
-
-impl Default for FeedLimits {
-    fn default() -> Self {
-        Self {
-            events_max: 1000,
-            keep: Some(Duration::from_secs(3600)),
-            roots_pause: Duration::from_secs(1),
-            bytes_max: 8 << 20,
-            total_bytes_max: 512 << 20,
-            rooms_max: 100_000,
-        }
-    }
-}
-
-/// What all rooms share.
-pub(super) struct House {
-    pub(super) limits: FeedLimits,
-    pub(super) clock: Clock,
-    bytes: AtomicUsize,
-    ticks: AtomicU64,
-    /// Rooms that hold something back: each once.
-    due: Mutex<Vec<Weak<Feed>>>,
-}
-
-impl House {
-    /// A room holds something back.
-    pub(super) fn is_due(&self, feed: &Arc<Feed>) {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(feed));
-    }
-
-    /// The first of so many numbers that this process, and those before it, have never given. They follow the wall clock
-    /// and never go back while the process lives; a clock that is set back while it is down must have caught up before the
-    /// next start.
-    pub(super) fn tick(&self, count: usize) -> u64 {
-        let now = self.clock.now().wall_ms << TICK_BITS;
-        let next = |last: u64| Some(last.max(now) + count as u64);
-        let last = self.ticks.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        last.unwrap_or_else(|last| last).max(now)
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > self.limits.total_bytes_max
-    }
-
-    /// Counts a room that had so many bytes and has so many now.
-    pub(super) fn count(&self, before: usize, after: usize) {
-        if after >= before {
-            self.bytes.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            self.bytes.fetch_sub(before - after, Ordering::Relaxed);
-        }
-    }
-}
+use super::feed::Stories;
+use super::house::FeedLimits;
+use super::house::House;
+use super::members::MemberView;
+use super::members::Via;
+use super::opened::Opened;
+use super::seats::RoomFull;
+use super::seats::Seat;
+use super::settings::RoomSettings;
+use super::settings::SettingsPatch;
+use super::stats::RoomStats;
 
 /// The rooms of one process.
 pub struct Feeds {
     rooms: Mutex<HashMap<RoomName, Arc<Feed>>>,
     house: Arc<House>,
+    /// Numbers for what has none of its own: loadings of documents, and connections, from above.
+    loadings: AtomicU64,
+    unnumbered: AtomicU64,
 }
 
 /// Somebody who begins to listen.
@@ -126,21 +63,81 @@ impl Feeds {
     /// No rooms yet.
     #[must_use]
     pub fn new(limits: FeedLimits, clock: Clock) -> Arc<Self> {
-        let house = Arc::new(House {
-            limits,
-            clock,
-            bytes: AtomicUsize::new(0),
-            ticks: AtomicU64::new(0),
-            due: Mutex::default(),
-        });
-        Arc::new(Self { rooms: Mutex::default(), house })
+        let house = Arc::new(House::new(limits, clock));
+        Arc::new(Self {
+            rooms: Mutex::default(),
+            house,
+            loadings: AtomicU64::new(0),
+            unnumbered: AtomicU64::new(u64::MAX),
+        })
     }
 
     /// Tells a room what happened now. Never waits. Answers the id of the last of it.
     pub fn publish(&self, room: &RoomName, author: &Author, happenings: Vec<Happening>) -> EventId {
         let at_ms = self.house.clock.now().wall_ms;
-        let feed = self.feed(room).unwrap_or_else(|_| Arc::new(Feed::new(room.clone(), self.house.clone())));
-        feed.tell(author, at_ms, happenings)
+        self.feed_or_none(room).tell(author, at_ms, happenings, Stories::None)
+    }
+
+    /// Tells several rooms the same: whoever listens in more than one of them can tell, by [`crate::event::Event::story`].
+    /// Answers the id of the last of it in each.
+    pub fn publish_all(&self, rooms: &[RoomName], author: &Author, happenings: Vec<Happening>) -> Vec<EventId> {
+        let at_ms = self.house.clock.now().wall_ms;
+        let stories = self.stories(rooms, happenings.len());
+        let tell = |room| self.feed_or_none(room).tell(author, at_ms, happenings.clone(), stories);
+        rooms.iter().map(tell).collect()
+    }
+
+    /// Tells those who listen in these rooms now. Whoever is slow hears, of each key, the last alone; nothing of it is kept
+    /// for those who come later. For what matters for a moment: cursors, typing, who is there.
+    pub fn pass(&self, rooms: &[RoomName], key: &str, author: &Author, at_ms: u64, happening: Happening) {
+        let stories = self.stories(rooms, 1);
+        for feed in rooms.iter().filter_map(|room| self.known(room)) {
+            feed.pass(key, author.clone(), at_ms, happening.clone(), stories);
+        }
+    }
+
+    /// Says that a connection comes into a room, goes, or shows something else, where no document of the room's name says
+    /// so. The others are told. It has to say [`Presence::Left`] before it is gone.
+    pub fn presence(&self, room: &RoomName, peer: u64, at_ms: u64, presence: Presence) {
+        let feed = match presence {
+            // Where there are too many rooms, nobody is there to hear of it.
+            Presence::Joined { .. } => self.feed(room).ok(),
+            Presence::State { .. } | Presence::Left => self.known(room),
+        };
+        if let Some(feed) = feed {
+            feed.presence(Via::Itself, peer, at_ms, presence);
+        }
+    }
+
+    /// Who is in a room.
+    #[must_use]
+    pub fn members(&self, room: &RoomName) -> Vec<MemberView> {
+        self.known(room).map(|feed| feed.members()).unwrap_or_default()
+    }
+
+    /// Takes a place in a room for a connection; a connection takes one, however often it enters.
+    ///
+    /// # Errors
+    /// [`RoomFull`].
+    pub fn enter(&self, room: &RoomName, peer: u64) -> Result<Seat, RoomFull> {
+        self.feed_or_none(room).enter(peer)
+    }
+
+    /// As [`Self::enter`], for a connection that has no number.
+    ///
+    /// # Errors
+    /// [`RoomFull`].
+    pub fn enter_unnumbered(&self, room: &RoomName) -> Result<Seat, RoomFull> {
+        // Counted down: those who have a number count up.
+        self.enter(room, self.unnumbered.fetch_sub(1, Ordering::Relaxed))
+    }
+
+    /// Changes what holds in a room, until the process ends or the room is forgotten. Answers what holds now.
+    ///
+    /// # Errors
+    /// [`RoomsFull`].
+    pub fn configure(&self, room: &RoomName, patch: SettingsPatch) -> Result<RoomSettings, RoomsFull> {
+        Ok(self.feed(room)?.configure(patch))
     }
 
     /// Begins to listen to a room: behind the event `since` where one is named, else from now on. What is for one user
@@ -153,6 +150,12 @@ impl Feeds {
         Ok(Listening { cursor, recovered, event_id })
     }
 
+    /// The id of the last event that a room was told, or of its beginning.
+    #[must_use]
+    pub fn last(&self, room: &RoomName) -> EventId {
+        self.known(room).map(|feed| feed.last()).unwrap_or_default()
+    }
+
     /// Whether ids of this room come out behind those of its document. Otherwise the document should be loaded first.
     #[must_use]
     pub fn has_document(&self, room: &RoomName) -> bool {
@@ -161,10 +164,7 @@ impl Feeds {
 
     /// Tells what rooms hold back. To be called every [`FeedLimits::roots_pause`].
     pub fn flush(&self) {
-        let due = std::mem::take(&mut *self.house.due.lock().unwrap_or_else(PoisonError::into_inner));
-        for feed in due.iter().filter_map(Weak::upgrade) {
-            feed.flush();
-        }
+        self.house.take_due().iter().for_each(|feed| feed.flush());
     }
 
     /// Forgets what is too old. To be called now and then.
@@ -174,13 +174,31 @@ impl Feeds {
             feed.trim();
         }
         // Nobody else can get hold of a room while the map is locked.
-        self.lock().retain(|_, feed| is_held(feed) || !feed.trim());
+        self.lock().retain(|_, feed| is_held(feed) || !feed.is_over());
     }
 
-    /// Rooms, and about what their histories take in bytes.
+    /// Rooms in numbers. Looks at each of them.
     #[must_use]
-    pub fn stats(&self) -> (usize, usize) {
-        (self.lock().len(), self.house.bytes.load(Ordering::Relaxed))
+    pub fn stats(&self) -> RoomStats {
+        let mut stats = RoomStats::new(self.house.bytes());
+        for (room, feed) in self.lock().iter() {
+            let (members, listeners) = feed.count();
+            stats.add(room, members, listeners);
+        }
+        stats
+    }
+
+    fn stories(&self, rooms: &[RoomName], count: usize) -> Stories {
+        if rooms.len() > 1 { Stories::From(self.house.story(count)) } else { Stories::None }
+    }
+
+    fn known(&self, room: &RoomName) -> Option<Arc<Feed>> {
+        self.lock().get(room).cloned()
+    }
+
+    /// The room, or one that nobody else finds, where there are too many.
+    fn feed_or_none(&self, room: &RoomName) -> Arc<Feed> {
+        self.feed(room).unwrap_or_else(|_| Arc::new(Feed::new(room.clone(), self.house.clone())))
     }
 
     fn feed(&self, room: &RoomName) -> Result<Arc<Feed>, RoomsFull> {
@@ -211,7 +229,8 @@ impl Publish for Feeds {
     /// Takes no notice of the bound on rooms: loaded documents are bounded by their memory.
     fn open(&self, doc: &DocName, epoch: Epoch, last: Seq) -> Arc<dyn Publisher> {
         let feed = self.add(&mut self.lock(), &RoomName::from(doc));
-        Arc::new(Opened::new(feed, epoch, last))
+        let via = Via::Document(self.loadings.fetch_add(1, Ordering::Relaxed));
+        Arc::new(Opened::new(feed, via, epoch, last))
     }
 }
 
@@ -222,7 +241,7 @@ fn is_held(feed: &Arc<Feed>) -> bool {
 
 fn forget_half(rooms: &mut HashMap<RoomName, Arc<Feed>>) {
     let mut idle: Vec<_> = rooms.iter().filter(|(_, feed)| !is_held(feed)).collect();
-    idle.sort_by_key(|(_, feed)| feed.newest_at());
+    idle.sort_by_cached_key(|(_, feed)| feed.worth());
     let half = idle.len().div_ceil(2);
     let names: Vec<RoomName> = idle[..half].iter().map(|(name, _)| (*name).clone()).collect();
     for name in names {

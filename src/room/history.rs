@@ -5,21 +5,31 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use syncline_protocol::Moment;
 
 use crate::event::Event;
 use crate::event::EventId;
 
-use super::feeds::FeedLimits;
-
 /// Events that are kept for those who listen now, even where no history is wanted: a reader that is a moment late finds
 /// them.
 const LIVE_EVENTS_MIN: usize = 100;
 /// What a batch takes beside its content.
-const BATCH_BYTES: usize = 256;
+pub(super) const BATCH_BYTES: usize = 256;
 /// What an event takes beside its text.
 const EVENT_BYTES: usize = 192;
+/// The text, and what a dialect makes of it.
+const FORMS: usize = 2;
+
+/// What a history may keep.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keep {
+    /// 0: nobody can come back to what was missed.
+    pub(super) events_max: usize,
+    pub(super) keep: Option<Duration>,
+    pub(super) bytes_max: usize,
+}
 
 /// What happened at once: the events of one transaction, or of one request. Encoded when somebody reads it first.
 pub(super) struct Batch<R> {
@@ -32,6 +42,11 @@ pub(super) struct Batch<R> {
 }
 
 impl<R> Batch<R> {
+    /// One event that is in no history.
+    pub(super) fn passing(id: EventId, at: Moment, raw: R) -> Self {
+        Self { first: id, count: 1, number: u64::MAX, at, raw: Mutex::new(Some(raw)), events: OnceLock::new() }
+    }
+
     pub(super) fn first(&self) -> EventId {
         self.first
     }
@@ -46,7 +61,8 @@ impl<R> Batch<R> {
         let events = self.events.get_or_init(|| {
             let raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner).take();
             let events = raw.map(encode).unwrap_or_default();
-            bytes = Some(BATCH_BYTES + events.iter().map(|event| EVENT_BYTES + event.json.len()).sum::<usize>());
+            bytes =
+                Some(BATCH_BYTES + events.iter().map(|event| EVENT_BYTES + FORMS * event.json.len()).sum::<usize>());
             events.into_iter().map(Arc::new).collect()
         });
         (events, bytes)
@@ -54,6 +70,10 @@ impl<R> Batch<R> {
 
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    pub(super) fn at(&self) -> Moment {
+        self.at
     }
 }
 
@@ -86,6 +106,10 @@ pub(super) struct History<R> {
     base: EventId,
     /// The newest id.
     last: EventId,
+    /// Numbers that follow the clock are not below this one.
+    begun: u64,
+    /// The newest id that was given to something that is not kept.
+    issued: EventId,
     events: usize,
     bytes: usize,
 }
@@ -93,7 +117,17 @@ pub(super) struct History<R> {
 impl<R> History<R> {
     /// Nothing happened since this id, which belongs to no event.
     pub(super) fn new(base: EventId) -> Self {
-        Self { batches: VecDeque::new(), next: 0, base, last: base, events: 0, bytes: 0 }
+        let issued = EventId::default();
+        Self { batches: VecDeque::new(), next: 0, base, last: base, begun: base.index, issued, events: 0, bytes: 0 }
+    }
+
+    /// An id was given to something that is not kept. Whoever knows it, knows everything before it.
+    pub(super) fn issue(&mut self, id: EventId) {
+        self.issued = self.issued.max(id);
+    }
+
+    pub(super) fn issued(&self) -> EventId {
+        self.issued
     }
 
     pub(super) fn last(&self) -> EventId {
@@ -107,10 +141,6 @@ impl<R> History<R> {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    pub(super) fn newest_at(&self) -> Moment {
-        self.batches.back().map_or_else(Moment::default, |(batch, _)| batch.at)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -127,7 +157,7 @@ impl<R> History<R> {
     /// Adds what happened. Full: the oldest goes; if it is larger than all that may be kept, it goes at once, and whoever
     /// listens is told that something was missed. `false` when it is not newer than the last: it was told before.
     #[must_use]
-    pub(super) fn push(&mut self, now: Moment, limits: &FeedLimits, news: News<R>) -> bool {
+    pub(super) fn push(&mut self, now: Moment, limits: &Keep, news: News<R>) -> bool {
         let News { first, count, bytes, raw } = news;
         if first <= self.last {
             return false;
@@ -145,7 +175,7 @@ impl<R> History<R> {
     }
 
     /// Lets go of what is too much, or too old.
-    pub(super) fn trim(&mut self, now: Moment, limits: &FeedLimits) {
+    pub(super) fn trim(&mut self, now: Moment, limits: &Keep) {
         let events_max = limits.events_max.max(LIVE_EVENTS_MIN);
         while let Some((oldest, _)) = self.batches.front() {
             // The newest transaction stays whole, however many events it makes.
@@ -175,7 +205,7 @@ impl<R> History<R> {
     }
 
     /// Counts a batch with what it takes now that it is encoded.
-    pub(super) fn reweigh(&mut self, now: Moment, limits: &FeedLimits, number: u64, bytes: usize) {
+    pub(super) fn reweigh(&mut self, now: Moment, limits: &Keep, number: u64, bytes: usize) {
         let Some(place) = self.place(number) else { return };
         let Some((_, counted)) = self.batches.get_mut(place) else { return };
         self.bytes = self.bytes - *counted + bytes;
@@ -185,23 +215,27 @@ impl<R> History<R> {
 
     /// Where somebody goes on who has heard everything up to `since`: the number of a batch, and how many of its events
     /// are known. `None` when that is not known any more, or was never an id of this room.
-    pub(super) fn resume(&self, limits: &FeedLimits, since: EventId) -> Option<(u64, usize)> {
+    pub(super) fn resume(&self, limits: &Keep, since: EventId) -> Option<(u64, usize)> {
         if since == self.last {
             return Some((self.next, 0));
         }
-        let oldest = self.next - self.batches.len() as u64;
         if limits.events_max == 0 {
-            return None;
+            return (since > self.last && self.is_point(since)).then_some((self.next, 0));
         }
+        let oldest = self.next - self.batches.len() as u64;
         if since == self.base {
             return Some((oldest, 0));
         }
         let after = self.batches.partition_point(|(batch, _)| batch.first <= since);
-        let (batch, _) = self.batches.get(after.checked_sub(1)?)?;
-        let is_of_it =
-            since <= batch.last() && (since.epoch, since.revision) == (batch.first.epoch, batch.first.revision);
-        let known = usize::try_from(since.index - batch.first.index).ok()? + 1;
-        is_of_it.then_some((batch.number, known))
+        let known = after.checked_sub(1).and_then(|place| known_of(&self.batches[place].0, since));
+        let point = || self.is_point(since).then_some((oldest + after as u64, 0));
+        known.or_else(point)
+    }
+
+    /// Whether this is an id of something that was not kept, or might have been: a point in time that is known.
+    fn is_point(&self, since: EventId) -> bool {
+        let is_timed = (self.begun..=self.issued.index).contains(&since.index);
+        is_timed && self.base < since && since <= self.issued
     }
 
     pub(super) fn find(&self, number: u64) -> Found<R> {
@@ -218,4 +252,11 @@ impl<R> History<R> {
         let oldest = self.next - self.batches.len() as u64;
         usize::try_from(number.checked_sub(oldest)?).ok()
     }
+}
+
+/// The place behind `since`, if that is one of these events.
+fn known_of<R>(batch: &Batch<R>, since: EventId) -> Option<(u64, usize)> {
+    let is_of_it = since <= batch.last() && (since.epoch, since.revision) == (batch.first.epoch, batch.first.revision);
+    let known = usize::try_from(since.index.checked_sub(batch.first.index)?).ok()? + 1;
+    is_of_it.then_some((batch.number, known))
 }

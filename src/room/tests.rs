@@ -26,6 +26,7 @@ use super::Heard;
 use super::Listening;
 use super::history::Found;
 use super::history::History;
+use super::history::Keep;
 use super::history::News;
 
 fn feeds(limits: FeedLimits) -> Arc<Feeds> {
@@ -156,12 +157,12 @@ fn memory_is_bounded_in_a_room_and_in_all_of_them() {
     for _ in 0..100 {
         large("r");
         let _ = reader.cursor.try_next();
-        assert!(feeds.stats().1 <= bytes_max);
+        assert!(feeds.stats().bytes <= bytes_max);
     }
     for n in 0..100 {
         for _ in 0..10 {
             large(&n.to_string());
-            assert!(feeds.stats().1 <= total_bytes_max + bytes_max);
+            assert!(feeds.stats().bytes <= total_bytes_max + bytes_max);
         }
     }
     drop(reader);
@@ -178,7 +179,7 @@ fn what_is_larger_than_a_history_may_be_is_not_kept_and_that_is_said() {
     let last = feeds.publish(&room("r"), &Author::default(), vec![huge]);
     assert_eq!(reader.cursor.try_next(), Some(Heard::Lagged(last)));
     assert!(!listen(&feeds, "r", Some(before)).recovered);
-    assert_eq!(feeds.stats().1, 0);
+    assert_eq!(feeds.stats().bytes, 0);
 }
 
 #[test]
@@ -187,13 +188,13 @@ fn rooms_without_listeners_and_history_vanish() {
     let held = listen(&feeds, "held", None);
     let doc = feeds.open(&DocName::parse("doc").unwrap(), Epoch(0), Seq(3));
     tell(&feeds, "gone", "a");
-    while feeds.stats().0 > 2 {
+    while feeds.stats().all.rooms > 2 {
         feeds.sweep(); // Until a millisecond has passed.
     }
     drop(held);
     drop(doc);
     feeds.sweep();
-    assert_eq!(feeds.stats(), (0, 0));
+    assert_eq!((feeds.stats().all.rooms, feeds.stats().bytes), (0, 0));
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn the_number_of_rooms_is_bounded() {
     let feeds = feeds(FeedLimits { rooms_max: 10, ..FeedLimits::default() });
     for n in 0..1000 {
         tell(&feeds, &n.to_string(), "a");
-        assert!(feeds.stats().0 <= 10);
+        assert!(feeds.stats().all.rooms <= 10);
     }
     let held: Vec<_> = (0..10).map(|n| listen(&feeds, &format!("held {n}"), None)).collect();
     assert!(feeds.listen(&room("one more"), Listener::default(), None).is_err());
@@ -334,7 +335,7 @@ fn many_threads_tell_and_one_hears_them_in_order() {
 /// The history against a list that forgets nothing: whoever comes back hears exactly what it missed, or is told.
 #[test]
 fn coming_back_is_exact_or_refused() {
-    let limits = FeedLimits { events_max: 120, keep: Some(Duration::from_millis(50)), ..FeedLimits::default() };
+    let limits = Keep { events_max: 120, keep: Some(Duration::from_millis(50)), bytes_max: 1 << 20 };
     for seed in 0..200_u64 {
         let mut history = History::new(EventId::default());
         let mut told: Vec<EventId> = Vec::new();

@@ -67,7 +67,7 @@ pub(super) struct Session {
     /// Nothing is taken from it before this.
     resume: Option<Instant>,
     expiry: Expiry,
-    guard: ConnectionGuard,
+    _counted: ConnectionGuard,
     _gauge: ConnectionGauge,
 }
 
@@ -123,7 +123,7 @@ impl Session {
             pace: state.sockets.limits.updates.map(|(rate, burst)| TokenBucket::new(rate, burst)),
             resume: None,
             expiry,
-            guard,
+            _counted: guard,
             who,
             _gauge: state.sockets.metrics.connected(Transport::SocketIo),
         }

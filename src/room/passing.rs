@@ -1,0 +1,194 @@
+//! What is worth hearing now and not worth keeping: who came, where a cursor is, who types. Of each key the last. Time
+//! comes in.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use syncline_protocol::Moment;
+
+use crate::event::EventId;
+
+use super::history::BATCH_BYTES;
+use super::history::Batch;
+
+/// A few for everybody in a busy room. Full: the oldest goes, and whoever has not heard it is told that something was
+/// missed.
+pub(super) const KEYS_MAX: usize = 4096;
+/// About a kilobyte for each key; 500 of the largest states that a client may show. Full: as above.
+const BYTES_MAX: usize = 4 << 20;
+/// Whoever has not heard it by then is as good as gone.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// What passes through one room.
+pub(super) struct Passing<R> {
+    kept: BTreeMap<u64, Kept<R>>,
+    numbers: HashMap<Arc<str>, u64>,
+    next: u64,
+    /// The newest that went without another in its place: the number behind it, and its id.
+    gone: (u64, EventId),
+    bytes: usize,
+}
+
+struct Kept<R> {
+    key: Arc<str>,
+    batch: Arc<Batch<R>>,
+    bytes: usize,
+}
+
+/// What is found behind a place.
+pub(super) enum Passed<R> {
+    /// With the place behind it.
+    Event(u64, Arc<Batch<R>>),
+    /// Something is gone. Where to go on, and the id of what is gone.
+    Gone(u64, EventId),
+}
+
+impl<R> Passed<R> {
+    pub(super) fn id(&self) -> EventId {
+        match self {
+            Self::Event(_, batch) => batch.first(),
+            Self::Gone(_, id) => *id,
+        }
+    }
+}
+
+impl<R> Default for Passing<R> {
+    fn default() -> Self {
+        let gone = (0, EventId::default());
+        Self { kept: BTreeMap::new(), numbers: HashMap::new(), next: 0, gone, bytes: 0 }
+    }
+}
+
+impl<R> Passing<R> {
+    /// The place of somebody who has heard everything.
+    pub(super) fn end(&self) -> u64 {
+        self.next
+    }
+
+    /// About what it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Something passes, in place of what passed under the same key.
+    pub(super) fn push(&mut self, now: Moment, id: EventId, key: &str, bytes: usize, raw: R) {
+        let (key, number, bytes) = (Arc::<str>::from(key), self.next, bytes + 2 * key.len() + BATCH_BYTES);
+        self.next += 1;
+        if let Some(before) = self.numbers.insert(key.clone(), number) {
+            self.remove(before);
+        }
+        self.bytes += bytes;
+        self.kept.insert(number, Kept { key, batch: Arc::new(Batch::passing(id, now, raw)), bytes });
+        self.trim(now);
+    }
+
+    /// Lets go of what is too much, or too old.
+    pub(super) fn trim(&mut self, now: Moment) {
+        while let Some((_, oldest)) = self.kept.first_key_value() {
+            let is_too_old = now.since(oldest.batch.at()) > KEEP;
+            if !is_too_old && self.kept.len() <= KEYS_MAX && self.bytes <= BYTES_MAX {
+                return;
+            }
+            self.drop_oldest();
+        }
+    }
+
+    /// Lets go of the older half.
+    pub(super) fn halve(&mut self) {
+        let left = self.bytes / 2;
+        while self.bytes > left && !self.kept.is_empty() {
+            self.drop_oldest();
+        }
+    }
+
+    /// Lets go of everything: nobody listens.
+    pub(super) fn clear(&mut self) {
+        *self = Self { next: self.next, gone: self.gone, ..Self::default() };
+    }
+
+    /// What is at a place or behind it.
+    pub(super) fn find(&self, place: u64) -> Option<Passed<R>> {
+        if place < self.gone.0 {
+            return Some(Passed::Gone(self.gone.0, self.gone.1));
+        }
+        let (number, kept) = self.kept.range(place..).next()?;
+        Some(Passed::Event(number + 1, kept.batch.clone()))
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((&number, oldest)) = self.kept.first_key_value() else { return };
+        self.gone = (number + 1, oldest.batch.first());
+        self.numbers.remove(&oldest.key);
+        self.remove(number);
+    }
+
+    fn remove(&mut self, number: u64) {
+        if let Some(kept) = self.kept.remove(&number) {
+            self.bytes -= kept.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(index: u64) -> EventId {
+        EventId { epoch: 0, revision: 0, index }
+    }
+
+    /// Everything behind a place: ids, and `None` for a gap.
+    fn all(passing: &Passing<()>, mut place: u64) -> Vec<Option<u64>> {
+        let mut found = Vec::new();
+        while let Some(passed) = passing.find(place) {
+            let (next, index) = match passed {
+                Passed::Event(next, batch) => (next, Some(batch.first().index)),
+                Passed::Gone(next, _) => (next, None),
+            };
+            found.push(index);
+            place = next;
+        }
+        found
+    }
+
+    #[test]
+    fn the_last_of_each_key_is_heard_in_the_order_in_which_it_came() {
+        let mut passing = Passing::default();
+        for (index, key) in ["a", "b", "a", "c", "b"].into_iter().enumerate() {
+            passing.push(Moment(0), id(index as u64), key, 10, ());
+        }
+        assert_eq!(all(&passing, 0), [Some(2), Some(3), Some(4)]);
+        assert_eq!(all(&passing, 4), [Some(4)], "who has heard the others hears the rest");
+        assert_eq!(all(&passing, passing.end()), []);
+    }
+
+    #[test]
+    fn full_means_that_the_oldest_goes_and_those_behind_it_are_told() {
+        let mut passing = Passing::default();
+        (0..KEYS_MAX as u64 + 2).for_each(|n| passing.push(Moment(0), id(n), &n.to_string(), 10, ()));
+        let found = all(&passing, 0);
+        assert_eq!((found.len(), found[0], found[1]), (KEYS_MAX + 1, None, Some(2)));
+        assert_eq!(all(&passing, 2)[0], Some(2), "who has heard what went misses nothing");
+        (0..1_000).for_each(|n| passing.push(Moment(0), id(10_000 + n), &n.to_string(), 10_000, ()));
+        assert!(passing.bytes() <= BYTES_MAX);
+        passing.halve();
+        assert!(passing.bytes() <= BYTES_MAX / 2);
+        passing.push(Moment(KEEP.as_millis() as u64 + 1), id(20_000), "late", 10, ());
+        assert_eq!(all(&passing, 0), [None, Some(20_000)], "what is old is gone");
+        let end = passing.end();
+        passing.clear();
+        assert_eq!((passing.bytes(), passing.end(), all(&passing, end)), (0, end, vec![]));
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_what_is_kept() {
+        let mut passing = Passing::default();
+        for n in 0..10_000_u64 {
+            passing.push(Moment(n), id(n), &(n * n % 97).to_string(), usize::try_from(n % 400).unwrap(), ());
+            let sum: usize = passing.kept.values().map(|kept| kept.bytes).sum();
+            assert_eq!((passing.bytes(), passing.numbers.len()), (sum, passing.kept.len()));
+        }
+    }
+}
