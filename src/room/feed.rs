@@ -285,6 +285,10 @@ impl Publisher for Opened {
         self.0.tell(author, at_ms, happenings);
     }
 
+    fn is_heard(&self) -> bool {
+        self.0.told.receiver_count() > 0 || !self.0.lock().history.is_empty()
+    }
+
     fn presence(&self, _peer: u64, _at_ms: u64, _presence: Presence) {}
 }
 
