@@ -227,6 +227,11 @@ impl Feed {
         }
     }
 
+    /// Whether anybody hears what happens now, or may come back to it.
+    pub(super) fn is_followed(&self) -> bool {
+        self.is_heard() || !self.lock().history.is_empty()
+    }
+
     /// The id of the last event that was told.
     pub(super) fn last(&self) -> EventId {
         self.lock().history.last()

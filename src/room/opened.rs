@@ -36,6 +36,10 @@ impl Publisher for Opened {
         self.feed.tell(author, at_ms, happenings, Stories::None);
     }
 
+    fn is_heard(&self) -> bool {
+        self.feed.is_followed()
+    }
+
     fn presence(&self, peer: u64, at_ms: u64, presence: Presence) {
         self.feed.presence(self.via, peer, at_ms, presence);
     }

@@ -33,8 +33,8 @@ use syncline_protocol::web_socket::Opcode;
 
 use crate::chance::Chance;
 use crate::ledger::Ledger;
+use crate::mail::Mail;
 use crate::server::Go;
-use crate::server::Mail;
 use crate::server::Server;
 use crate::server::broken;
 use crate::wire::Pipe;
