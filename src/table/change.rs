@@ -76,6 +76,9 @@ pub struct ChangeSet {
     pub again: Vec<(Arc<str>, Arc<str>, Value)>,
     /// What this transaction of the server puts back.
     pub repaired: Vec<Repair>,
+    /// What the record `self` shows as `entityType` and `entityId` after the change, where it is changed and shows both: the
+    /// component belongs to that entity.
+    pub entity: Option<(Arc<str>, Arc<str>)>,
 }
 
 impl ChangeSet {
@@ -166,7 +169,7 @@ pub struct ComponentChange {
     pub life: Option<Life>,
     /// The component that it lies in.
     pub parent: Option<Arc<str>>,
-    /// Its properties before and after, `props.` left out of their names.
+    /// Its properties before and after; those in `props` as `props/<key>`. Of one that came or came back, all.
     pub changed: BTreeMap<Arc<str>, Changed>,
 }
 
