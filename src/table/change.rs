@@ -76,9 +76,17 @@ pub struct ChangeSet {
     pub again: Vec<(Arc<str>, Arc<str>, Value)>,
     /// What this transaction of the server puts back.
     pub repaired: Vec<Repair>,
-    /// What the record `self` shows as `entityType` and `entityId` after the change, where it is changed and shows both: the
-    /// component belongs to that entity.
-    pub entity: Option<(Arc<str>, Arc<str>)>,
+    /// Where the component of this document belongs, when its record `self` changed and says so. Boxed: few have one.
+    pub entity: Option<Box<Entity>>,
+}
+
+/// What a component belongs to: what its record `self` shows as `entityType` and `entityId`, both texts that are not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entity {
+    /// `entityType`.
+    pub kind: String,
+    /// `entityId`.
+    pub id: String,
 }
 
 impl ChangeSet {

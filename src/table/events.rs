@@ -149,8 +149,8 @@ pub fn elsewhere(doc: &DocName, change: &ChangeSet) -> Vec<(RoomName, Vec<Happen
             }
         }
         Some("component") => {
-            if let (Some((kind, entity)), Some(row)) = (&change.entity, change.rows.get(component::SELF)) {
-                let told = rooms.entry(format!("entity:{kind}:{entity}")).or_default();
+            if let (Some(entity), Some(row)) = (&change.entity, change.rows.get(component::SELF)) {
+                let told = rooms.entry(format!("entity:{}:{}", entity.kind, entity.id)).or_default();
                 component::walk_self(id, row, change, &mut |happening| told.push(happening().id(key, id)));
             }
         }

@@ -16,6 +16,7 @@ use super::change::Author;
 use super::change::ChangeSet;
 use super::change::Changed;
 use super::change::ComponentChange;
+use super::change::Entity;
 use super::change::FieldChange;
 use super::change::Life;
 use super::change::RowChange;
@@ -82,14 +83,14 @@ impl Register {
         change
     }
 
-    /// To which entity the component that a document is belongs.
-    fn entity(&self, txn: &impl ReadTxn) -> Option<(Arc<str>, Arc<str>)> {
+    /// To what the component that a document is belongs.
+    fn entity(&self, txn: &impl ReadTxn) -> Option<Box<Entity>> {
         let own = content::row(txn, SELF)?;
         let cell = |field: &str| match before::cell(&self.table, txn, &own, field) {
-            Value::String(text) if !text.is_empty() => Some(Arc::from(text)),
+            Value::String(text) if !text.is_empty() => Some(text),
             _ => None,
         };
-        cell("entityType").zip(cell("entityId"))
+        Some(Box::new(Entity { kind: cell("entityType")?, id: cell("entityId")? }))
     }
 
     fn take_field(&mut self, txn: &impl ReadTxn, id: &Arc<str>) -> Option<FieldChange> {
