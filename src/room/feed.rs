@@ -1,5 +1,8 @@
 //! One room: its history, what passes through it, who is in it, and those who listen to it.
 
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -7,6 +10,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use serde_json::Value;
 use syncline_protocol::Moment;
 use tokio::sync::watch;
 
@@ -324,7 +328,8 @@ impl Feed {
     }
 
     fn push_change(&self, state: &mut State, first: EventId, change: ChangeSet) {
-        let (count, bytes) = (events::count(&change), events::weight(&change));
+        let count = self.room.as_doc().map_or(0, |doc| events::count(&doc, &change));
+        let bytes = events::weight(&change);
         if count > 0 {
             self.push(state, News { first, count, bytes, raw: Raw::Changed(change) });
         }
@@ -459,8 +464,15 @@ impl Feed {
             revision,
             correlation_id: author.correlation_id.as_deref(),
         };
-        let encode =
-            |(index, happening)| Event::encode(first.plus(index), envelope, happening).of_story(stories.story(index));
+        // What a table is told, it is told alone.
+        let is_shared = revision.is_some() && SHARED.iter().any(|kind| self.room.as_str().starts_with(kind));
+        let encode = |(index, happening): (usize, Happening)| {
+            let story = match is_shared {
+                true => story_of(self.room.as_str(), (first.epoch, first.revision), &happening),
+                false => stories.story(index),
+            };
+            Event::encode(first.plus(index), envelope, happening).of_story(story)
+        };
         happenings.into_iter().enumerate().map(encode).collect()
     }
 
@@ -475,6 +487,18 @@ impl Drop for Feed {
         let kept = self.lock().bytes();
         self.house.count(kept, 0);
     }
+}
+
+/// Documents whose events other rooms are told too.
+const SHARED: [&str; 2] = ["channel:", "component:"];
+
+/// The number of what a document's record tells, in whichever room: the same for the same.
+pub(super) fn story_of(doc: &str, position: (u64, u64), happening: &Happening) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let about = happening.fields.get("messageId").or(happening.fields.get("componentId")).and_then(Value::as_str);
+    (doc, position, &happening.name, about).hash(&mut hasher);
+    // Numbers that are counted stay below.
+    hasher.finish() | 1 << 63
 }
 
 fn weight(happening: &Happening) -> usize {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -17,6 +18,8 @@ use crate::name::RoomName;
 use crate::store::Epoch;
 use crate::store::Seq;
 use crate::table::change::Author;
+use crate::table::change::ChangeSet;
+use crate::table::events;
 use crate::table::events::Presence;
 use crate::table::events::Publish;
 use crate::table::events::Publisher;
@@ -24,6 +27,7 @@ use crate::table::events::Publisher;
 use super::cursor::Cursor;
 use super::feed::Feed;
 use super::feed::Stories;
+use super::feed::story_of;
 use super::house::FeedLimits;
 use super::house::House;
 use super::members::MemberView;
@@ -37,6 +41,8 @@ use super::stats::RoomStats;
 
 /// The rooms of one process.
 pub struct Feeds {
+    /// For documents, which tell other rooms than their own.
+    this: Weak<Self>,
     rooms: Mutex<HashMap<RoomName, Arc<Feed>>>,
     house: Arc<House>,
     /// Numbers for what has none of its own: loadings of documents, and connections, from above.
@@ -64,7 +70,8 @@ impl Feeds {
     #[must_use]
     pub fn new(limits: FeedLimits, clock: Clock) -> Arc<Self> {
         let house = Arc::new(House::new(limits, clock));
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
             rooms: Mutex::default(),
             house,
             loadings: AtomicU64::new(0),
@@ -156,6 +163,17 @@ impl Feeds {
         self.known(room).map(|feed| feed.last()).unwrap_or_default()
     }
 
+    /// Tells other rooms what happened to a document, under the story that its own room has for it.
+    pub(super) fn tell_elsewhere(&self, doc: &DocName, (epoch, seq): (Epoch, Seq), change: &ChangeSet) {
+        for (room, happenings) in events::elsewhere(doc, change) {
+            let feed = self.feed_or_none(&room);
+            for happening in happenings {
+                let story = Stories::From(story_of(doc.as_str(), (epoch.0, seq.0), &happening));
+                feed.tell(&change.author, change.at_ms, vec![happening], story);
+            }
+        }
+    }
+
     /// Whether ids of this room come out behind those of its document. Otherwise the document should be loaded first.
     #[must_use]
     pub fn has_document(&self, room: &RoomName) -> bool {
@@ -230,7 +248,7 @@ impl Publish for Feeds {
     fn open(&self, doc: &DocName, epoch: Epoch, last: Seq) -> Arc<dyn Publisher> {
         let feed = self.add(&mut self.lock(), &RoomName::from(doc));
         let via = Via::Document(self.loadings.fetch_add(1, Ordering::Relaxed));
-        Arc::new(Opened::new(feed, via, epoch, last))
+        Arc::new(Opened::new(doc.clone(), feed, via, self.this.clone(), (epoch, last)))
     }
 }
 

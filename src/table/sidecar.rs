@@ -299,3 +299,28 @@ fn name(from: &mut Reader, names: &[Arc<str>]) -> Result<Arc<str>, ReadError> {
 fn pick(names: &[Arc<str>], place: u64) -> Result<Arc<str>, ReadError> {
     usize::try_from(place).ok().and_then(|place| names.get(place)).cloned().ok_or(ReadError::Range)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_was_answered_comes_back() {
+        let record = |id: &str| (id.into(), Some(Merged { over: (2, 3), changed_since: vec!["a".into()] }));
+        let reports = [
+            Report::Table,
+            Report::Field("f".into()),
+            Report::Records(vec![record("r"), ("s".into(), None)]),
+            Report::Nested { id: "k".into(), row: record("r") },
+        ];
+        for report in reports {
+            let once = Once { key: "key".into(), fingerprint: 7 };
+            let bytes = encode_once(&once, &report);
+            let Ok(Beside::Once(read, answered)) = decode(&bytes) else { panic!("{report:?}") };
+            assert_eq!((read, answered), (once, report));
+            for end in 1..bytes.len() {
+                assert!(decode(&bytes.slice(..end)).is_err(), "cut at {end}");
+            }
+        }
+    }
+}

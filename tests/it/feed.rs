@@ -13,22 +13,22 @@ use crate::server::token;
 
 /// One message of a stream.
 #[derive(Debug, Default, PartialEq)]
-struct Said {
+pub(crate) struct Said {
     id: Option<String>,
-    event: String,
-    data: Value,
+    pub(crate) event: String,
+    pub(crate) data: Value,
 }
 
 /// Somebody who listens.
 #[derive(Debug)]
-struct Ears {
+pub(crate) struct Ears {
     response: Response,
     read: String,
 }
 
 impl Ears {
     /// Asks for a stream that must be granted.
-    async fn open(request: RequestBuilder) -> Self {
+    pub(crate) async fn open(request: RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -36,7 +36,7 @@ impl Ears {
     }
 
     /// The next message; `None` at the end. Comments are passed over.
-    async fn next(&mut self) -> Option<Said> {
+    pub(crate) async fn next(&mut self) -> Option<Said> {
         tokio::time::timeout(PATIENCE, self.read_next()).await.expect("something is said")
     }
 
@@ -54,14 +54,14 @@ impl Ears {
         }
     }
 
-    async fn ready(&mut self) -> (bool, String) {
+    pub(crate) async fn ready(&mut self) -> (bool, String) {
         let said = self.next().await.unwrap();
         assert_eq!(said.event, "ready");
         (said.data["recovered"].as_bool().unwrap(), said.data["eventId"].as_str().unwrap().to_owned())
     }
 
     /// The names of the next messages.
-    async fn names<const N: usize>(&mut self) -> [String; N] {
+    pub(crate) async fn names<const N: usize>(&mut self) -> [String; N] {
         let mut names = [const { String::new() }; N];
         for name in &mut names {
             *name = self.next().await.unwrap().event;
@@ -91,7 +91,7 @@ fn parse(message: &str) -> Option<Said> {
     (!said.event.is_empty()).then_some(said)
 }
 
-fn events(server: &Server, room: &str, query: &str) -> RequestBuilder {
+pub(crate) fn events(server: &Server, room: &str, query: &str) -> RequestBuilder {
     reqwest::Client::new().get(server.url(&format!("/v1/rooms/{room}/events{query}")))
 }
 

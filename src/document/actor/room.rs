@@ -29,7 +29,7 @@ impl Actor {
 
     pub(super) fn tell_deletion(&self, now: Now) {
         if let Some(publisher) = &self.publisher {
-            publisher.tell(&Author::default(), now.wall_ms, vec![document_deleted(&self.name)]);
+            publisher.tell(&Author::default(), now.wall_ms, document_deleted(&self.name));
         }
     }
 

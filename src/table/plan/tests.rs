@@ -3,8 +3,10 @@
 mod create;
 mod fields;
 mod life;
+mod nested;
 mod patch;
 mod place;
+mod put;
 mod read;
 
 use std::collections::BTreeMap;
