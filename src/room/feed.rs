@@ -227,6 +227,11 @@ impl Feed {
         }
     }
 
+    /// The id of the last event that is kept.
+    pub(super) fn last(&self) -> EventId {
+        self.lock().history.last()
+    }
+
     /// Who is here.
     pub(super) fn members(&self) -> Vec<MemberView> {
         self.lock().members.list()

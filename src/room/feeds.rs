@@ -8,6 +8,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::Notify;
+
 use crate::clock::Clock;
 use crate::event::EventId;
 use crate::event::Happening;
@@ -21,6 +23,8 @@ use crate::table::events::Presence;
 use crate::table::events::Publish;
 use crate::table::events::Publisher;
 
+use super::coalesce::Coalescer;
+use super::coalesce::Word;
 use super::cursor::Cursor;
 use super::feed::Feed;
 use super::feed::Stories;
@@ -39,6 +43,9 @@ use super::stats::RoomStats;
 pub struct Feeds {
     rooms: Mutex<HashMap<RoomName, Arc<Feed>>>,
     house: Arc<House>,
+    streams: Mutex<Coalescer>,
+    /// Rings when something is held back.
+    held: Notify,
     /// Numbers for what has none of its own: loadings of documents, and connections, from above.
     loadings: AtomicU64,
     unnumbered: AtomicU64,
@@ -67,6 +74,8 @@ impl Feeds {
         Arc::new(Self {
             rooms: Mutex::default(),
             house,
+            streams: Mutex::default(),
+            held: Notify::new(),
             loadings: AtomicU64::new(0),
             unnumbered: AtomicU64::new(u64::MAX),
         })
@@ -85,6 +94,35 @@ impl Feeds {
         let stories = self.stories(rooms, happenings.len());
         let tell = |room| self.feed_or_none(room).tell(author, at_ms, happenings.clone(), stories);
         rooms.iter().map(tell).collect()
+    }
+
+    /// Tells the next word of a stream of which the last word counts: at once, or with the next one at the end of the pause.
+    /// Answers the ids, where it was told at once.
+    pub fn stream(&self, name: &str, word: Word) -> Option<Vec<EventId>> {
+        // Told under the lock, so that what is held back next cannot come out before it.
+        let mut streams = self.lock_streams();
+        let told = streams.offer(self.house.clock.now().moment, name, word);
+        self.held.notify_one();
+        told.map(|word| self.tell_word(word))
+    }
+
+    /// Tells what was held back of streams, each when its pause is over. Does not end.
+    pub async fn keep_streaming(&self) {
+        loop {
+            let due = self.lock_streams().next_due();
+            match due {
+                Some(due) => tokio::time::sleep_until(self.house.clock.instant(due).into()).await,
+                None => self.held.notified().await,
+            }
+            let words = self.lock_streams().take_due(self.house.clock.now().moment);
+            for word in words {
+                self.tell_word(word);
+            }
+        }
+    }
+
+    fn tell_word(&self, word: Word) -> Vec<EventId> {
+        self.publish_all(&word.rooms, &word.author, vec![word.happening])
     }
 
     /// Tells those who listen in these rooms now. Whoever is slow hears, of each key, the last alone; nothing of it is kept
@@ -150,6 +188,12 @@ impl Feeds {
         Ok(Listening { cursor, recovered, event_id })
     }
 
+    /// The room's latest id, behind which [`Self::listen`] misses nothing. A room that nobody knows of has none yet.
+    #[must_use]
+    pub fn last(&self, room: &RoomName) -> EventId {
+        self.known(room).map_or_else(EventId::default, |feed| feed.last())
+    }
+
     /// Whether ids of this room come out behind those of its document. Otherwise the document should be loaded first.
     #[must_use]
     pub fn has_document(&self, room: &RoomName) -> bool {
@@ -212,6 +256,10 @@ impl Feeds {
     fn add(&self, rooms: &mut HashMap<RoomName, Arc<Feed>>, room: &RoomName) -> Arc<Feed> {
         let new = || Arc::new(Feed::new(room.clone(), self.house.clone()));
         rooms.entry(room.clone()).or_insert_with(new).clone()
+    }
+
+    fn lock_streams(&self) -> MutexGuard<'_, Coalescer> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Feed>>> {

@@ -11,6 +11,7 @@
 //! something costs the same for one listener and for thousands, and a listener that sleeps costs nothing.
 
 pub mod announce;
+pub mod coalesce;
 pub mod cursor;
 mod feed;
 pub mod feeds;
@@ -23,6 +24,7 @@ pub mod seats;
 pub mod settings;
 pub mod stats;
 
+pub use coalesce::Word;
 pub use cursor::Cursor;
 pub use cursor::Heard;
 pub use feeds::Feeds;

@@ -13,22 +13,22 @@ use crate::server::token;
 
 /// One message of a stream.
 #[derive(Debug, Default, PartialEq)]
-struct Said {
-    id: Option<String>,
-    event: String,
-    data: Value,
+pub(crate) struct Said {
+    pub(crate) id: Option<String>,
+    pub(crate) event: String,
+    pub(crate) data: Value,
 }
 
 /// Somebody who listens.
 #[derive(Debug)]
-struct Ears {
+pub(crate) struct Ears {
     response: Response,
     read: String,
 }
 
 impl Ears {
     /// Asks for a stream that must be granted.
-    async fn open(request: RequestBuilder) -> Self {
+    pub(crate) async fn open(request: RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -36,7 +36,7 @@ impl Ears {
     }
 
     /// The next message; `None` at the end. Comments are passed over.
-    async fn next(&mut self) -> Option<Said> {
+    pub(crate) async fn next(&mut self) -> Option<Said> {
         tokio::time::timeout(PATIENCE, self.read_next()).await.expect("something is said")
     }
 
@@ -54,14 +54,14 @@ impl Ears {
         }
     }
 
-    async fn ready(&mut self) -> (bool, String) {
+    pub(crate) async fn ready(&mut self) -> (bool, String) {
         let said = self.next().await.unwrap();
         assert_eq!(said.event, "ready");
         (said.data["recovered"].as_bool().unwrap(), said.data["eventId"].as_str().unwrap().to_owned())
     }
 
     /// The names of the next messages.
-    async fn names<const N: usize>(&mut self) -> [String; N] {
+    pub(crate) async fn names<const N: usize>(&mut self) -> [String; N] {
         let mut names = [const { String::new() }; N];
         for name in &mut names {
             *name = self.next().await.unwrap().event;
@@ -91,18 +91,18 @@ fn parse(message: &str) -> Option<Said> {
     (!said.event.is_empty()).then_some(said)
 }
 
-fn events(server: &Server, room: &str, query: &str) -> RequestBuilder {
+pub(crate) fn events(server: &Server, room: &str, query: &str) -> RequestBuilder {
     reqwest::Client::new().get(server.url(&format!("/v1/rooms/{room}/events{query}")))
 }
 
 /// Publishes what must be taken; gives the id.
-async fn publish(server: &Server, token: Option<&str>, room: &str, body: Value) -> String {
+pub(crate) async fn publish(server: &Server, token: Option<&str>, room: &str, body: Value) -> String {
     let (status, body) = try_publish(server, token, room, &body.to_string()).await;
     assert_eq!(status, 202, "{body}");
     body["eventId"].as_str().unwrap().to_owned()
 }
 
-async fn try_publish(server: &Server, token: Option<&str>, room: &str, body: &str) -> (u16, Value) {
+pub(crate) async fn try_publish(server: &Server, token: Option<&str>, room: &str, body: &str) -> (u16, Value) {
     let mut request = reqwest::Client::new().post(server.url(&format!("/v1/rooms/{room}/events")));
     if let Some(token) = token {
         request = request.bearer_auth(token);
@@ -111,7 +111,7 @@ async fn try_publish(server: &Server, token: Option<&str>, room: &str, body: &st
     (response.status().as_u16(), serde_json::from_str(&response.text().await.unwrap()).unwrap())
 }
 
-fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     Setup::with_secret().set("AUTH__GRACE_SECONDS", 0)
 }
 
@@ -247,7 +247,7 @@ async fn what_is_no_event_is_refused() {
         (r#"{"event":7}"#, 422, "body"),
         (r#"{"event":"x","data":[]}"#, 422, "body"),
         (r#"{"event":"x","source":"nobody"}"#, 422, "body"),
-        (r#"{"event":"x","alsoTo":["y"]}"#, 422, "body"),
+        (r#"{"event":"x","to":["y"]}"#, 422, "body"),
         (r#"{"event":"x","event":"y"}"#, 422, "body"),
         (r#"{"event":""}"#, 422, "event"),
         (r#"{"event":"a\nid: forged"}"#, 422, "event"),
