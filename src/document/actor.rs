@@ -155,7 +155,7 @@ impl Actor {
 
     fn tell_deletion(&self, now: Now) {
         if let Some(publisher) = &self.publisher {
-            publisher.tell(&Author::default(), now.wall_ms, vec![document_deleted(&self.name)]);
+            publisher.tell(&Author::default(), now.wall_ms, document_deleted(&self.name));
         }
     }
 

@@ -319,7 +319,8 @@ impl Feed {
     }
 
     fn push_change(&self, state: &mut State, first: EventId, change: ChangeSet) {
-        let (count, bytes) = (events::count(&change), events::weight(&change));
+        let count = self.room.as_doc().map_or(0, |doc| events::count(&doc, &change));
+        let bytes = events::weight(&change);
         if count > 0 {
             self.push(state, News { first, count, bytes, raw: Raw::Changed(change) });
         }

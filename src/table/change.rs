@@ -76,6 +76,17 @@ pub struct ChangeSet {
     pub again: Vec<(Arc<str>, Arc<str>, Value)>,
     /// What this transaction of the server puts back.
     pub repaired: Vec<Repair>,
+    /// Where the component of this document belongs, when its record `self` changed and says so. Boxed: few have one.
+    pub entity: Option<Box<Entity>>,
+}
+
+/// What a component belongs to: what its record `self` shows as `entityType` and `entityId`, both texts that are not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entity {
+    /// `entityType`.
+    pub kind: String,
+    /// `entityId`.
+    pub id: String,
 }
 
 impl ChangeSet {
@@ -166,7 +177,7 @@ pub struct ComponentChange {
     pub life: Option<Life>,
     /// The component that it lies in.
     pub parent: Option<Arc<str>>,
-    /// Its properties before and after, `props.` left out of their names.
+    /// Its properties before and after; those in `props` as `props/<key>`. Of one that came or came back, all.
     pub changed: BTreeMap<Arc<str>, Changed>,
 }
 

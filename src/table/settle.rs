@@ -16,14 +16,17 @@ use super::change::Author;
 use super::change::ChangeSet;
 use super::change::Changed;
 use super::change::ComponentChange;
+use super::change::Entity;
 use super::change::FieldChange;
 use super::change::Life;
 use super::change::RowChange;
 use super::content;
 use super::content::COLS;
 use super::content::ROWS;
+use super::events::component::SELF;
 use super::field;
 use super::register::Register;
+use super::state;
 use super::state::FieldMark;
 use super::state::Row;
 use super::view::FieldView;
@@ -74,7 +77,20 @@ impl Register {
             }
         }
         self.take_roots(txn, before.roots.iter().chain(said.roots).cloned(), said, &mut change);
+        if change.rows.contains_key(SELF) {
+            change.entity = self.entity(txn);
+        }
         change
+    }
+
+    /// To what the component that a document is belongs.
+    fn entity(&self, txn: &impl ReadTxn) -> Option<Box<Entity>> {
+        let own = content::row(txn, SELF)?;
+        let cell = |field: &str| match before::cell(&self.table, txn, &own, field) {
+            Value::String(text) if !text.is_empty() => Some(text),
+            _ => None,
+        };
+        Some(Box::new(Entity { kind: cell("entityType")?, id: cell("entityId")? }))
     }
 
     fn take_field(&mut self, txn: &impl ReadTxn, id: &Arc<str>) -> Option<FieldChange> {
@@ -207,6 +223,9 @@ impl Register {
         for field in changed.cells.keys().chain(changed.texts.keys()) {
             row.mark(field, stamp);
         }
+        for component in changed.components.keys() {
+            row.mark(&state::component_mark(component), stamp);
+        }
         let come = changed.cells.values().filter(|cell| cell.old.is_null()).count();
         let gone = changed.cells.values().filter(|cell| cell.new.is_null()).count();
         self.table.cells = (self.table.cells + come).saturating_sub(gone);
@@ -304,8 +323,6 @@ fn compared_component(
     let keys: BTreeSet<&Arc<str>> = was.keys().chain(is.keys()).collect();
     let pick = |from: &BTreeMap<Arc<str>, Value>, key: &Arc<str>| from.get(key).cloned().unwrap_or_default();
     let pairs = keys.into_iter().map(|key| (key.clone(), Changed { old: pick(&was, key), new: pick(&is, key) }));
-    let changed: BTreeMap<Arc<str>, Changed> =
-        pairs.filter(|(key, changed)| changed.old != changed.new && **key != *"$d").collect();
     let deleted = |content: Option<&JsonMap<String, Value>>| content.is_some_and(|content| content.contains_key("$d"));
     let life = match (old, new) {
         (None, None) => None,
@@ -314,17 +331,21 @@ fn compared_component(
         _ if deleted(old) == deleted(new) => None,
         _ => Some(if deleted(new) { Life::Deleted } else { Life::Restored }),
     };
+    // Whoever has forgotten a component that was deleted gets all of it back.
+    let is_told = |changed: &Changed| changed.old != changed.new || life == Some(Life::Restored);
+    let changed: BTreeMap<Arc<str>, Changed> =
+        pairs.filter(|(key, changed)| is_told(changed) && **key != *"$d").collect();
     let parent = is.get("parent").and_then(Value::as_str).map(Arc::from);
     (life.is_some() || !changed.is_empty()).then_some(ComponentChange { life, parent, changed })
 }
 
-/// `props` beside the other keys, without their own level.
+/// `props` beside the other keys, as `props/<key>`.
 fn flattened(content: &JsonMap<String, Value>) -> BTreeMap<Arc<str>, Value> {
     let mut flat = BTreeMap::new();
     for (key, value) in content {
         match value {
             Value::Object(props) if key == "props" => {
-                flat.extend(props.iter().map(|(key, value)| (Arc::from(key.as_str()), value.clone())));
+                flat.extend(props.iter().map(|(key, value)| (Arc::from(format!("props/{key}")), value.clone())));
             }
             _ => {
                 flat.insert(Arc::from(key.as_str()), value.clone());

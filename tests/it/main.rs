@@ -13,6 +13,7 @@ mod docs_match;
 mod drain;
 mod errors;
 mod feed;
+mod feed_kinds;
 mod feed_replay;
 mod limits;
 mod lineage;

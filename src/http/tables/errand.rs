@@ -96,7 +96,8 @@ impl Errand {
         let user = caller.member().map(|member| member.user);
         let of_caller = |key: String| format!("{}\n{key}", user.as_deref().unwrap_or_default()).into();
         let once = self.key.map(|key| Once { key: of_caller(key), fingerprint: self.mark.value() });
-        TableRequest::Write(Box::new(Write { command, user, once, correlation_id: self.correlation_id, peer: None }))
+        let correlation_id = self.correlation_id;
+        TableRequest::Write(Box::new(Write { command, user, once, correlation_id, peer: None, guard: None }))
     }
 }
 

@@ -139,6 +139,7 @@ fn unexpected(answer: &TableAnswer) -> Problem {
         TableAnswer::Page { .. } => "Page",
         TableAnswer::Records(_) => "Records",
         TableAnswer::Field(_) => "Field",
+        TableAnswer::Nested { .. } => "Nested",
     };
     Problem::internal(format_args!("a table answered {kind} to another question"))
 }

@@ -187,7 +187,27 @@ fn add_component(txn: &mut yrs::TransactionMut, row: &MapRef, chance: &mut StdRn
         Some(Out::YMap(component)) => component,
         _ => all.insert(txn, id, MapPrelim::default()),
     };
-    component.insert(txn, "label", chance.random_range(0..3_i32));
+    match chance.random_range(0..6) {
+        0 => {
+            component.insert(txn, "$d", true);
+        }
+        1 => {
+            component.remove(txn, "$d");
+        }
+        2 => {
+            let props = match component.get(txn, "props") {
+                Some(Out::YMap(props)) => props,
+                _ => component.insert(txn, "props", MapPrelim::default()),
+            };
+            props.insert(txn, "width", chance.random_range(0..3_i32));
+        }
+        3 => {
+            component.remove(txn, "label");
+        }
+        _ => {
+            component.insert(txn, "label", chance.random_range(0..3_i32));
+        }
+    }
 }
 
 fn add_field(txn: &mut yrs::TransactionMut, chance: &mut StdRng) {
