@@ -21,13 +21,9 @@ use crate::clock::Now;
 use crate::name::DocName;
 use crate::outbox::Outbox;
 use crate::outbox::Written;
-use crate::store::Loaded;
 use crate::store::Store;
 use crate::store::StoreError;
-use crate::table::change::Author;
 use crate::table::events::Publisher;
-use crate::table::events::document_deleted;
-use crate::table::is_table;
 
 use super::core::Compacted;
 use super::core::Core;
@@ -83,7 +79,7 @@ pub struct Actor {
     /// When the first update that is in no append yet came in.
     accepted_at: Option<Instant>,
     share: Share,
-    /// Who is told what happens, if anybody wants to know.
+    /// The document's room, once it is loaded.
     publisher: Option<Arc<dyn Publisher>>,
     retired: bool,
 }
@@ -127,6 +123,7 @@ impl Actor {
                 Some(Input::Erased(Ok(true))) => self.tell_deletion(now),
                 _ => {}
             }
+            self.listen();
             if let Some(input) = input {
                 self.handle(now, input);
             }
@@ -144,19 +141,6 @@ impl Actor {
             self.share.report(self.core.memory_bytes(), self.core.is_idle());
         }
         self.let_go();
-    }
-
-    /// Events of a table are numbered by its log, also those that are in no record.
-    fn open_room(&mut self, loaded: &Loaded) {
-        if is_table(&self.name) {
-            self.publisher = Some(self.around.publish.open(&self.name, loaded.epoch, loaded.last));
-        }
-    }
-
-    fn tell_deletion(&self, now: Now) {
-        if let Some(publisher) = &self.publisher {
-            publisher.tell(&Author::default(), now.wall_ms, document_deleted(&self.name));
-        }
     }
 
     /// Waits for the next thing: an answer of the store, mail, or time. Store answers come first: they free what waits.
@@ -252,8 +236,9 @@ impl Actor {
         let mut written = Written::default();
         match std::mem::take(&mut self.touched) {
             Touched::Some(readers) => {
-                for port in readers.into_iter().filter_map(|reader| self.core.port(reader)) {
-                    written += port.outbox.flush(now);
+                let ports = readers.into_iter().filter_map(|reader| self.core.port(reader));
+                for outbox in ports.filter_map(Port::outbox) {
+                    written += outbox.flush(now);
                 }
             }
             Touched::All => {
@@ -261,8 +246,8 @@ impl Actor {
                 if self.core.readers().len() > READERS_INLINE && workers > 1 {
                     return self.write_in_parallel();
                 }
-                for (_, port) in self.core.readers() {
-                    written += port.outbox.flush(now);
+                for outbox in self.core.readers().filter_map(|(_, port)| port.outbox()) {
+                    written += outbox.flush(now);
                 }
             }
         }
@@ -271,7 +256,7 @@ impl Actor {
 
     /// A call to the system costs microseconds; a thousand of them belong to more than one core.
     fn write_in_parallel(&self) {
-        let outboxes: Vec<Arc<Outbox>> = self.core.readers().map(|(_, port)| port.outbox.clone()).collect();
+        let outboxes: Vec<Arc<Outbox>> = self.core.readers().filter_map(|(_, port)| port.outbox().cloned()).collect();
         for share in outboxes.chunks(READERS_INLINE / 2) {
             let (share, clock, metrics) = (share.to_vec(), self.around.clock, self.around.metrics.clone());
             tokio::spawn(async move {
@@ -356,6 +341,7 @@ impl Actor {
                     publisher.changed(epoch, seq, *change);
                 }
             }
+            Effect::Presence { reader, presence } => self.tell_presence(reader, presence),
             Effect::Answer { ticket, result } => {
                 if let Some(reply) = self.asked.remove(&ticket) {
                     let _ = reply.send(result); // The asker may have hung up.
@@ -427,7 +413,7 @@ impl Actor {
     fn end(&mut self, reader: ReaderId, code: ErrorCode) {
         self.around.metrics.refused(code);
         if let Some(port) = self.core.port(reader) {
-            port.outbox.end(port.channel, code);
+            port.end(code);
         }
     }
 
@@ -484,5 +470,6 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
+mod room;
 #[cfg(test)]
 mod tests;

@@ -36,7 +36,18 @@ struct Known {
     clock: u64,
     state: Option<Bytes>,
     owner: Option<ReaderId>,
+    /// The connection that rooms were told shows it.
+    told: Option<ReaderId>,
     renewed: Moment,
+}
+
+/// What rooms are to hear of one client.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// This connection shows it no more.
+    pub hidden_by: Option<ReaderId>,
+    /// This connection shows it now, and this is what.
+    pub shown_by: Option<(ReaderId, Bytes)>,
 }
 
 /// What one awareness message changed.
@@ -83,6 +94,7 @@ impl Awareness {
         if owner.is_some_and(|owner| owner != from && !(introduces && may_take(owner))) {
             return;
         }
+        let told = known.and_then(|known| known.told);
         let (clock, present) = known.map_or((0, false), |known| (known.clock, known.state.is_some()));
         let newer = clock < entry.clock || (clock == entry.clock && entry.state.is_none() && present);
         if !newer {
@@ -104,7 +116,7 @@ impl Awareness {
         };
         // A copy: what came is a slice of all that was read together with it.
         let state = entry.state.as_deref().map(Bytes::copy_from_slice);
-        let next = Known { clock: entry.clock, state, owner, renewed: now };
+        let next = Known { clock: entry.clock, state, owner, told, renewed: now };
         match self.known.get_mut(&entry.client) {
             Some(known) => **known = next,
             None => drop(self.known.insert(entry.client, Box::new(next))),
@@ -162,6 +174,14 @@ impl Awareness {
         Some(self.encode(&everyone))
     }
 
+    /// What rooms are to hear of a client since the last time; from here on they know.
+    pub fn turn(&mut self, client: u64) -> Turn {
+        let Some(known) = self.known.get_mut(&client) else { return Turn::default() };
+        let hidden_by = known.told.filter(|_| known.told != known.owner);
+        known.told = known.owner;
+        Turn { hidden_by, shown_by: known.owner.zip(known.state.clone()) }
+    }
+
     /// The ids and states that a connection owns.
     pub fn states_of(&self, owner: ReaderId) -> impl Iterator<Item = (u64, Bytes)> + '_ {
         self.known.iter().filter_map(move |(&client, known)| {
@@ -193,7 +213,7 @@ impl Awareness {
         if self.known.len() < KNOWN_MAX {
             return true;
         }
-        let gone = self.known.iter().filter(|(_, known)| known.state.is_none());
+        let gone = self.known.iter().filter(|(_, known)| known.state.is_none() && known.told.is_none());
         let oldest = gone.min_by_key(|(_, known)| known.renewed).map(|(&client, _)| client);
         oldest.is_some_and(|client| self.known.remove(&client).is_some())
     }
@@ -269,6 +289,31 @@ mod tests {
         assert_eq!(awareness.deadline(), Some(NOW.after(OUTDATED)));
         assert_eq!(awareness.expire(NOW.after(OUTDATED)), vec![7, 8]);
         assert_eq!(awareness.deadline(), None);
+    }
+
+    #[test]
+    fn rooms_hear_who_shows_a_client_and_who_no_more() {
+        let mut awareness = Awareness::default();
+        let shown_by = |reader, state: &'static str| Some((reader, Bytes::from_static(state.as_bytes())));
+        say(&mut awareness, ALICE, 7, 1, Some("{}"));
+        assert_eq!(awareness.turn(7), Turn { hidden_by: None, shown_by: shown_by(ALICE, "{}") });
+        say(&mut awareness, ALICE, 7, 2, Some("[]"));
+        assert_eq!(awareness.turn(7), Turn { hidden_by: None, shown_by: shown_by(ALICE, "[]") });
+
+        // Her other connection is heard, while this one was not noticed to be dead.
+        awareness.apply(NOW, BOB, &[entry(7, 3, Some("{}"))], |_| true);
+        assert_eq!(awareness.turn(7), Turn { hidden_by: Some(ALICE), shown_by: shown_by(BOB, "{}") });
+        say(&mut awareness, BOB, 7, 4, None);
+        assert_eq!(awareness.turn(7), Turn { hidden_by: Some(BOB), shown_by: None });
+        assert_eq!(awareness.turn(7), Turn::default());
+
+        // Came and went before rooms were told, never was here, and nobody's.
+        say(&mut awareness, ALICE, 8, 1, Some("{}"));
+        awareness.leave(ALICE);
+        awareness.apply(NOW, BOB, &[entry(1, 1, Some("{}")), entry(2, 1, Some("{}"))], |_| false);
+        for client in [8, 9, 1] {
+            assert_eq!(awareness.turn(client), Turn::default());
+        }
     }
 
     #[test]

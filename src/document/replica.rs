@@ -3,8 +3,10 @@
 //! The engine is not memory-safe against hostile updates, nor against merely reordered ones (`docs/HAZARDS.md`), so nothing
 //! reaches it that [`validate`] refused or that is not causally ready, and it keeps deleted content (`skip_gc`).
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use syncline_protocol::limits::CLIENT_ID_MAX;
@@ -14,11 +16,15 @@ use syncline_protocol::update::UpdateLimits;
 use syncline_protocol::update::validate;
 use yrs::ClientID;
 use yrs::Doc;
+use yrs::MapRef;
 use yrs::OffsetKind;
 use yrs::Options;
 use yrs::ReadTxn;
+use yrs::RootRef;
 use yrs::Transact;
+use yrs::TransactionMut;
 use yrs::Update;
+use yrs::branch::BranchID;
 use yrs::updates::decoder::Decode;
 
 use crate::table::change::Author;
@@ -38,11 +44,19 @@ pub struct Poisoned;
 /// seconds and a gigabyte.
 const LOAD_TOGETHER_BYTES: usize = 4 * 1024;
 
+/// Names of roots in which something changed.
+pub type Roots = BTreeSet<Arc<str>>;
+
+/// Roots that are named to those who listen. Editors have a handful; where more change at once, these stand for all.
+const ROOTS_NAMED_MAX: usize = 50;
+
 /// One document's content.
 pub struct Replica {
     doc: Doc,
     /// Kept beside the engine's own, because the causal gate asks for it with every update.
     clocks: StateVector,
+    /// Whether the engine was told that every root has a type.
+    is_watched: bool,
 }
 
 /// Reads one document's content from another thread. Whoever holds the [`Replica`] merges nothing meanwhile: it would wait
@@ -75,7 +89,7 @@ impl Replica {
         options.skip_gc = true; // What is collected is collected once, when everything is there.
         options.offset_kind = OffsetKind::Utf16;
         options.cleanup_formatting = false; // A server that tidies formatting makes edits of its own.
-        Self { doc: Doc::with_options(options), clocks: StateVector::default() }
+        Self { doc: Doc::with_options(options), clocks: StateVector::default(), is_watched: false }
     }
 
     /// A document made of stored updates.
@@ -124,6 +138,45 @@ impl Replica {
             txn.apply_update(decoded).map_err(|_| Poisoned)?;
             Ok(txn.has_changes())
         })
+    }
+
+    /// As [`Self::apply`], and answers in which roots something changed; `None` if nothing was new. Not for tables.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_and_look(&mut self, update: &[u8]) -> Result<Option<Roots>, Poisoned> {
+        let summary = validate(update, &UpdateLimits::none()).map_err(|_| Poisoned)?;
+        contain(|| {
+            let decoded = Update::decode_v1(update).map_err(|_| Poisoned)?;
+            self.watch();
+            let mut txn = self.doc.transact_mut();
+            summary.roots(update).for_each(|root| watch(root, &mut txn));
+            self.is_watched = summary.roots_complete(); // Otherwise there are others, to be found next time.
+            txn.apply_update(decoded).map_err(|_| Poisoned)?;
+            if !txn.has_changes() {
+                return Ok(None);
+            }
+            txn.commit();
+            let mut roots = Roots::new();
+            for branch in txn.changed_parent_types() {
+                // A root comes once for each of its parts that changed.
+                if let BranchID::Root(name) = branch.id()
+                    && (roots.len() < ROOTS_NAMED_MAX || roots.contains(&name))
+                {
+                    roots.insert(name);
+                }
+            }
+            Ok(Some(roots))
+        })
+    }
+
+    /// Has the engine report changes in all roots that are here.
+    fn watch(&mut self) {
+        if !std::mem::replace(&mut self.is_watched, true) {
+            let names: Vec<String> = self.doc.transact().root_refs().map(|(name, _)| name.to_owned()).collect();
+            let mut txn = self.doc.transact_mut();
+            names.iter().for_each(|root| watch(root, &mut txn));
+        }
     }
 
     /// As [`Self::apply`], of a table, and says what became visible. The structs need not be expected: they are counted
@@ -272,6 +325,12 @@ fn declare<'a>(doc: &Doc, roots: impl Iterator<Item = &'a str>) {
     }
 }
 
+/// The engine reports changes only in roots whose type it was told. Which type makes no difference here: nobody reads the
+/// content of a free document where it is changed, and states name roots without a type.
+fn watch(root: &str, txn: &mut TransactionMut<'_>) {
+    let _ = MapRef::root(root).get_or_create(txn);
+}
+
 impl View {
     /// As [`Replica::diff`].
     ///
@@ -315,3 +374,6 @@ fn server_client_id() -> ClientID {
 fn contain<T>(work: impl FnOnce() -> Result<T, Poisoned>) -> Result<T, Poisoned> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Poisoned))
 }
+
+#[cfg(test)]
+mod tests;

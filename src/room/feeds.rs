@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -41,6 +42,8 @@ use super::stats::RoomStats;
 
 /// The rooms of one process.
 pub struct Feeds {
+    /// For documents, which tell other rooms than their own.
+    me: Weak<Self>,
     rooms: Mutex<HashMap<RoomName, Arc<Feed>>>,
     house: Arc<House>,
     streams: Mutex<Coalescer>,
@@ -71,7 +74,8 @@ impl Feeds {
     #[must_use]
     pub fn new(limits: FeedLimits, clock: Clock) -> Arc<Self> {
         let house = Arc::new(House::new(limits, clock));
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             rooms: Mutex::default(),
             house,
             streams: Mutex::default(),
@@ -226,6 +230,23 @@ impl Feeds {
         stats
     }
 
+    /// The stories of a transaction that more rooms than its own hear of.
+    pub(super) fn transaction(&self) -> Stories {
+        Stories::Of(self.house.story(1))
+    }
+
+    pub(super) fn tell_elsewhere(
+        &self,
+        rooms: Vec<(RoomName, Vec<Happening>)>,
+        author: &Author,
+        at_ms: u64,
+        stories: Stories,
+    ) {
+        for (room, happenings) in rooms {
+            self.feed_or_none(&room).tell(author, at_ms, happenings, stories);
+        }
+    }
+
     fn stories(&self, rooms: &[RoomName], count: usize) -> Stories {
         if rooms.len() > 1 { Stories::From(self.house.story(count)) } else { Stories::None }
     }
@@ -272,7 +293,7 @@ impl Publish for Feeds {
     fn open(&self, doc: &DocName, epoch: Epoch, last: Seq) -> Arc<dyn Publisher> {
         let feed = self.add(&mut self.lock(), &RoomName::from(doc));
         let via = Via::Document(self.loadings.fetch_add(1, Ordering::Relaxed));
-        Arc::new(Opened::new(feed, via, epoch, last))
+        Arc::new(Opened::new(doc.clone(), feed, self.me.clone(), via, (epoch, last)))
     }
 }
 

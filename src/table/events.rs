@@ -82,6 +82,11 @@ pub trait Publisher: Send + Sync {
     fn changed(&self, epoch: Epoch, seq: Seq, change: ChangeSet);
     /// Something happened that is not in the log, at this time (milliseconds since 1970, UTC).
     fn tell(&self, author: &Author, at_ms: u64, happenings: Vec<Happening>);
+    /// Whether somebody listens, or may go on to listen behind what was told: otherwise what costs much to find out need not
+    /// be told.
+    fn is_heard(&self) -> bool {
+        true
+    }
     /// Somebody came, went or says something else of itself. Never kept. Costs little while nobody listens.
     fn presence(&self, peer: u64, at_ms: u64, presence: Presence);
 }
@@ -122,6 +127,9 @@ impl Publish for Unheard {
 impl Publisher for Unheard {
     fn changed(&self, _: Epoch, _: Seq, _: ChangeSet) {}
     fn tell(&self, _: &Author, _: u64, _: Vec<Happening>) {}
+    fn is_heard(&self) -> bool {
+        false
+    }
     fn presence(&self, _: u64, _: u64, _: Presence) {}
 }
 

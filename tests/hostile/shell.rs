@@ -323,7 +323,7 @@ impl Shell {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Publish { .. } => {} // Nobody listens here.
+            Effect::Publish { .. } | Effect::Presence { .. } => {} // Nobody listens here.
             Effect::Load => self.call(Call::Load),
             Effect::Run(job) => self.call(Call::Job(job)),
             Effect::Delete { memo } => self.call(Call::Delete { memo }),

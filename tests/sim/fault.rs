@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     StatusTwice,
     /// Who may only read is told that its change is saved.
     StatusForRefused,
+    /// A room is not told what somebody shows.
+    StateUntold,
 }
 
 impl Fault {

@@ -10,7 +10,8 @@
 //! Laws, all the time: saved means saved, across every crash, whether an echo says so or a provider's count of unsaved
 //! changes that comes to zero; that count is never below zero; no queue is over its bound; nothing is sent before what it
 //! builds on, twice, or to whom it is not for. At rest: all replicas and a fresh load are equal, every update was
-//! acknowledged or, where its writer may only read, refused, and reached nobody; everybody sees who is there.
+//! acknowledged or, where its writer may only read, refused, and reached nobody; everybody sees who is there, and the rooms
+//! know it too.
 //!
 //! `SYNCLINE_SIM_SEEDS` says how many; `SYNCLINE_SIM_SEED` replays one and tells its story.
 
@@ -23,6 +24,8 @@ mod counting_stories;
 mod edits;
 mod fault;
 mod ledger;
+mod mail;
+mod members;
 mod phases;
 mod presence;
 mod provider;
@@ -137,6 +140,11 @@ fn a_status_that_found_no_room_and_was_forgotten_is_caught() {
 #[test]
 fn a_status_too_many_is_caught() {
     assert!(caught_after(Fault::StatusTwice).is_some());
+}
+
+#[test]
+fn a_state_that_the_room_does_not_hear_of_is_caught() {
+    assert!(caught_after(Fault::StateUntold).is_some());
 }
 
 #[test]

@@ -67,6 +67,9 @@ impl World {
             self.judge_content(doc)?;
             self.judge_presence(doc)?;
         }
+        for actor in self.server.actors.values() {
+            actor.room.check(&actor.core, true)?;
+        }
         for (index, client) in self.clients.iter().enumerate() {
             if client.right == Right::Refused {
                 continue;

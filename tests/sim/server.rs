@@ -19,13 +19,12 @@ use syncline::document::core::Ticket;
 use syncline::document::port::Encoded;
 use syncline::document::port::Port;
 use syncline::document::request::Answer;
-use syncline::document::request::Member;
 use syncline::document::request::Refusal;
 use syncline::document::request::Request;
 use syncline::name::DocName;
 use syncline::outbox::Budget;
 use syncline::outbox::OutboxLimits;
-use syncline_protocol::channel::Access;
+use syncline::table::events::Presence;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::channel::ServerMessage;
 
@@ -36,6 +35,9 @@ use crate::connection::Connection;
 use crate::connection::Question;
 use crate::fault::Fault;
 use crate::ledger::Ledger;
+use crate::mail::Mail;
+use crate::mail::must_wait;
+use crate::members::Room;
 use crate::store::Cover;
 use crate::store::Disk;
 
@@ -63,17 +65,6 @@ pub(crate) struct Limits {
     pub(crate) core: CoreSettings,
 }
 
-/// What may be in a document's inbox.
-#[derive(Debug)]
-pub(crate) enum Mail {
-    Join { reader: ReaderId, access: Access, member: Option<Member>, port: Port },
-    Rights { reader: ReaderId, access: Access },
-    Leave { reader: ReaderId },
-    Message { reader: ReaderId, message: DocumentMessage },
-    Drained { reader: ReaderId },
-    Ask { ticket: Ticket, request: Request },
-}
-
 /// One actor.
 #[derive(Debug)]
 pub(crate) struct Actor {
@@ -96,15 +87,7 @@ pub(crate) struct Actor {
     begun: VecDeque<(usize, ReaderId)>,
     /// Statuses that were sent before their time.
     early: BTreeMap<ReaderId, u32>,
-}
-
-/// Whether a mail, and everything behind it, waits for the engine.
-fn must_wait(core: &Core<Port>, mail: &Mail) -> bool {
-    match mail {
-        Mail::Message { message, .. } => core.must_wait(Some(message)),
-        Mail::Ask { .. } => core.must_wait(None),
-        Mail::Join { .. } | Mail::Rights { .. } | Mail::Leave { .. } | Mail::Drained { .. } => false,
-    }
+    pub(crate) room: Room,
 }
 
 impl Actor {
@@ -190,6 +173,7 @@ impl Server {
             retired: false,
             begun: VecDeque::new(),
             early: BTreeMap::new(),
+            room: Room::default(),
         };
         let id = self.number();
         self.actors.insert(id, actor);
@@ -312,7 +296,8 @@ impl Server {
             }
         }
         actor.core.settled();
-        actor.core.readers().for_each(|(_, port)| _ = port.outbox.flush(self.now.moment));
+        actor.room.check(&actor.core, false)?;
+        actor.core.readers().filter_map(|(_, port)| port.outbox()).for_each(|outbox| _ = outbox.flush(self.now.moment));
         Ok(())
     }
 
@@ -381,7 +366,7 @@ impl Server {
             Effect::Answer { ticket, result } => return self.answer(actor, ticket, result),
             Effect::End { reader, code } => {
                 if let Some(port) = actor.core.port(reader) {
-                    port.outbox.end(port.channel, code);
+                    port.end(code);
                 }
             }
             Effect::Deny { reader, code } => {
@@ -390,6 +375,8 @@ impl Server {
                 }
             }
             Effect::Retire => self.retire(id, actor),
+            Effect::Presence { presence: Presence::State { .. }, .. } if self.fault == Fault::StateUntold => {}
+            Effect::Presence { reader, presence } => actor.room.hear(reader, presence)?,
             Effect::Publish { .. } => {} // Nobody listens here.
             Effect::Count(event) => self.waiting_dropped |= event == Event::WaitingDropped,
         }

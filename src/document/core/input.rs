@@ -22,6 +22,7 @@ use crate::store::Record;
 use crate::store::Seq;
 use crate::store::StoreError;
 use crate::table::change::ChangeSet;
+use crate::table::events::Presence;
 
 /// What happens to a document.
 #[derive(Debug)]
@@ -220,6 +221,13 @@ pub enum Effect {
         reader: ReaderId,
         /// Encoded entries.
         entries: Bytes,
+    },
+    /// A reader came, shows something else of itself, or went: to the document's room.
+    Presence {
+        /// Which one.
+        reader: ReaderId,
+        /// What.
+        presence: Presence,
     },
     /// The answer to one request.
     Answer {

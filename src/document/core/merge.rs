@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::channel::Access;
-use syncline_protocol::limits::PART_BYTES;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::Invalid;
 use syncline_protocol::update::Readiness;
@@ -18,12 +17,16 @@ use crate::clock::Now;
 use crate::document::inflight::Work;
 use crate::document::memory::added;
 use crate::document::replica::Poisoned;
+use crate::document::replica::Roots;
 use crate::document::request::Refusal;
 use crate::document::saving::Ack;
 use crate::document::saving::Owed;
 use crate::document::waiting::Dropped;
 use crate::document::waiting::Held;
 use crate::store::Record;
+use crate::table::change::Author;
+use crate::table::change::ChangeSet;
+use crate::table::change::Source as Way;
 
 use super::Applied;
 use super::Core;
@@ -34,67 +37,16 @@ use super::PAUSE;
 use super::Phase;
 use super::ReaderId;
 use super::Size;
-use super::Ticket;
 use super::life::stale_history;
+use super::pending::Taken;
 use super::questions::Question;
 use super::source::Kind;
 use super::source::Source;
 use super::source::clocks_of;
+use super::source::way_of;
 
 /// No client, no struct, no deletion.
 pub(super) const EMPTY_UPDATE: &[u8] = &[0, 0];
-
-/// Updates merged at a time: merging is linear in what it merges, so small chunks cost nothing extra, and a reader can show
-/// the first while the second is on its way.
-pub(super) const TOGETHER_MAX: usize = 64;
-
-/// An update that was found good, on its way into the engine.
-#[derive(Debug)]
-pub(super) struct Taken {
-    source: Source,
-    update: Bytes,
-    user: Option<Arc<str>>,
-    ack: Option<Ack>,
-    /// The clocks of its clients before it.
-    before: Vec<(u64, u32)>,
-}
-
-/// Updates that go to the engine together. Full: they go now.
-#[derive(Debug, Default)]
-pub(super) struct Pending {
-    taken: Vec<Taken>,
-    bytes: usize,
-}
-
-impl Pending {
-    fn has_room(&self, bytes: usize) -> bool {
-        self.taken.is_empty() || (self.taken.len() < TOGETHER_MAX && self.bytes + bytes <= PART_BYTES)
-    }
-
-    fn push(&mut self, taken: Taken) {
-        self.bytes += taken.update.len();
-        self.taken.push(taken);
-    }
-
-    fn take(&mut self) -> Vec<Taken> {
-        self.bytes = 0;
-        std::mem::take(&mut self.taken)
-    }
-
-    /// Gives up on all of them. Answers the requests among them.
-    pub(super) fn abandon(&mut self) -> Vec<Ticket> {
-        self.take().iter().filter_map(Taken::ticket).collect()
-    }
-}
-
-impl Taken {
-    pub(super) fn ticket(&self) -> Option<Ticket> {
-        match &self.source {
-            Source::Ticket { ticket, .. } => Some(*ticket),
-            Source::Reader { .. } => None,
-        }
-    }
-}
 
 impl<P> Core<P> {
     /// One update, from a channel or a request. Ends in exactly one of: acknowledged (now or when durable), held back,
@@ -336,11 +288,12 @@ impl<P> Core<P> {
 
     fn merge_together(&mut self, now: Now, together: Bytes, taken: Vec<Taken>, effects: &mut Vec<Effect>) {
         match self.engine(&together, None) {
-            Ok(_) => {
+            Ok(changed) => {
                 let user = taken[0].user.clone();
+                let way = way_of(&taken[0].source);
                 let one_user = taken.iter().all(|taken| taken.user == user);
                 if one_user {
-                    self.record(now, together.clone(), user, None);
+                    self.record(now, together.clone(), user.clone(), None);
                 }
                 let first = self.batch.applied.len();
                 self.batch.together.push((first..first + taken.len(), together));
@@ -353,6 +306,7 @@ impl<P> Core<P> {
                     }
                 }
                 effects.push(Effect::Count(Event::Applied));
+                self.tell_roots(now, user.filter(|_| one_user), way, changed);
             }
             // One of them broke the engine. Which, shows when the content is back and each is tried alone.
             Err(Poisoned) => {
@@ -376,26 +330,50 @@ impl<P> Core<P> {
                 let refusal = Refusal::new(ErrorCode::InvalidUpdate, "the update cannot be merged");
                 self.refuse(&taken.source, &refusal, effects);
             }
-            Ok(false) => self.acknowledge_with(taken.ack, effects),
-            Ok(true) => {
+            Ok(None) => self.acknowledge_with(taken.ack, effects),
+            Ok(changed) => {
                 let Taken { source, update, user, ack, before } = taken;
                 self.merged(source.reader(), &before, &update, effects);
-                self.record(now, update, user, ack);
+                self.record(now, update, user.clone(), ack);
+                self.tell_roots(now, user, way_of(&source), changed);
             }
         }
     }
 
-    /// The engine's part, noted while it lasts. Answers whether anything was new.
-    fn engine(&mut self, update: &[u8], user: Option<&str>) -> Result<bool, Poisoned> {
+    /// The engine's part, noted while it lasts. Answers where something changed, as far as somebody wants to know; `None` if
+    /// nothing was new.
+    fn engine(&mut self, update: &[u8], user: Option<&str>) -> Result<Option<Roots>, Poisoned> {
         let Phase::Live(live) = &mut self.phase else { return Err(Poisoned) };
         let flight = self.guards.inflight.begin(Work::Apply, self.name.as_str(), user, update);
-        let changed = live.replica.apply(update);
+        let changed = if self.is_heard {
+            live.replica.apply_and_look(update)
+        } else {
+            live.replica.apply(update).map(|is_new| is_new.then(Roots::new))
+        };
         drop(flight);
-        if changed == Ok(true) {
+        if let Ok(Some(_)) = &changed {
             live.exists = true;
             live.states.changed(update);
         }
         changed
+    }
+
+    /// Somebody listens to the document's room: from now on it is told which roots change. Asked only once, as whoever
+    /// stops to listen may go on later behind what he has heard.
+    pub fn hear(&mut self) {
+        self.is_heard = true;
+    }
+
+    /// Whether the room is told which roots change.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.is_heard
+    }
+
+    fn tell_roots(&mut self, now: Now, user: Option<Arc<str>>, source: Way, changed: Option<Roots>) {
+        let Some(roots) = changed.filter(|roots| !roots.is_empty()) else { return };
+        let author = Author { user, source, correlation_id: None, peer: None };
+        self.saving.tell(ChangeSet { author, at_ms: now.wall_ms, roots, ..ChangeSet::default() });
     }
 
     /// Loads again: the engine broke. What it holds is worthless now; the store and the unsaved updates are not.

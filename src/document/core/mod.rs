@@ -13,6 +13,8 @@ mod encode;
 mod input;
 mod life;
 mod merge;
+mod pending;
+mod presence;
 mod questions;
 mod readers;
 mod settle;
@@ -29,7 +31,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
-use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::UpdateLimits;
@@ -45,15 +46,15 @@ use super::lineage::Lineage;
 use super::quarantine::Quarantine;
 use super::replica::Replica;
 use super::request::Answer;
-use super::request::Member;
 use super::request::Request;
 use super::saving::Saving;
 use super::states::States;
 use super::waiting::Waiting;
 
-use merge::Pending;
-use merge::Taken;
-use questions::Questions;
+use pending::Pending;
+use pending::Taken;
+use readers::Reader;
+use readers::Sync;
 
 pub use super::request::ReaderId;
 pub use super::request::Ticket;
@@ -138,6 +139,8 @@ pub struct Core<P> {
     compaction: Compaction,
     idle_since: Option<Moment>,
     retiring: bool,
+    /// Whether somebody has listened to the document's room since it was loaded.
+    is_heard: bool,
 }
 
 #[derive(Debug)]
@@ -215,31 +218,6 @@ enum Whom {
     Nobody,
 }
 
-#[derive(Debug)]
-struct Reader<P> {
-    port: P,
-    access: Access,
-    member: Option<Member>,
-    since_ms: u64,
-    sync: Sync,
-    awareness_behind: bool,
-    asked_at: Option<Moment>,
-    questions: Questions,
-    /// What it is to be told when it has read what is on its way.
-    owed: u32,
-}
-
-/// How much of the document a reader has, or has on its way.
-#[derive(Debug)]
-enum Sync {
-    /// It has not said yet what it has.
-    Greeted,
-    /// Everything.
-    Whole,
-    /// What `since` covers; the rest when it has drained.
-    Lagging { since: StateVector, answer: bool },
-}
-
 /// What the inputs since the last flush add up to.
 #[derive(Debug, Default)]
 struct Batch {
@@ -303,6 +281,7 @@ impl<P> Core<P> {
             compaction: Compaction::default(),
             idle_since: None,
             retiring: false,
+            is_heard: false,
         }
     }
 
@@ -432,17 +411,7 @@ impl<P> Core<P> {
         match input {
             Input::Loaded(result) => self.loaded(now, result, effects),
             Input::Join { reader, access, receipt, member, port } => {
-                let joining = Box::new(Reader {
-                    port,
-                    access,
-                    member,
-                    since_ms: now.wall_ms,
-                    sync: Sync::Greeted,
-                    awareness_behind: false,
-                    asked_at: None,
-                    questions: Questions::new(receipt),
-                    owed: 0,
-                });
+                let joining = Box::new(Reader::new(now, access, receipt, member, port));
                 self.join(now, reader, joining, effects);
             }
             Input::Rights { reader, access } => {
@@ -450,7 +419,7 @@ impl<P> Core<P> {
                     reader.access = access;
                 }
             }
-            Input::Leave { reader } => self.leave(reader),
+            Input::Leave { reader } => self.leave(reader, effects),
             Input::Message { reader, message } => self.message(now, reader, message, effects),
             Input::Ask { ticket, request } => self.ask(now, ticket, request, effects),
             Input::Appended { batch, result } => self.appended(now, batch, &result, effects),

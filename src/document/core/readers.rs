@@ -1,46 +1,93 @@
 //! The channels of a document: who joins, what each has, how one that fell behind is made whole.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
-use syncline_protocol::awareness::Entry;
+use syncline_protocol::Moment;
 use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::state_vector::StateVector;
 
 use crate::clock::Now;
+use crate::document::request::Member;
+use crate::document::request::Receipt;
 use crate::document::saving::lowered;
+use crate::table::events::Presence;
 
 use super::Core;
 use super::Effect;
 use super::Event;
 use super::Lost;
 use super::Phase;
-use super::Reader;
 use super::ReaderId;
-use super::Sync;
 use super::Whom;
 use super::life::CLOSED_IDLE;
 use super::questions::Question;
+use super::questions::Questions;
 use super::settle::starts_of;
 use super::source::Kind;
 use super::source::Source;
 
-/// Between two broadcasts of presence: shorter than a frame of a screen.
-const AWARENESS_TICK: Duration = Duration::from_millis(10);
+/// One channel.
+#[derive(Debug)]
+pub(super) struct Reader<P> {
+    pub(super) port: P,
+    pub(super) access: Access,
+    pub(super) member: Option<Member>,
+    pub(super) since_ms: u64,
+    pub(super) sync: Sync,
+    pub(super) awareness_behind: bool,
+    pub(super) asked_at: Option<Moment>,
+    pub(super) questions: Questions,
+    /// What it is to be told when it has read what is on its way.
+    owed: u32,
+}
+
+/// How much of the document a reader has, or has on its way.
+#[derive(Debug)]
+pub(super) enum Sync {
+    /// It has not said yet what it has.
+    Greeted,
+    /// Everything.
+    Whole,
+    /// What `since` covers; the rest when it has drained.
+    Lagging { since: StateVector, answer: bool },
+}
+
+impl<P> Reader<P> {
+    pub(super) fn new(now: Now, access: Access, receipt: Receipt, member: Option<Member>, port: P) -> Self {
+        Self {
+            port,
+            access,
+            member,
+            since_ms: now.wall_ms,
+            sync: Sync::Greeted,
+            awareness_behind: false,
+            asked_at: None,
+            questions: Questions::new(receipt),
+            owed: 0,
+        }
+    }
+}
 
 impl<P> Core<P> {
     pub(super) fn join(&mut self, now: Now, id: ReaderId, reader: Box<Reader<P>>, effects: &mut Vec<Effect>) {
         self.idle_since = None;
         self.retiring = false;
+        if let Phase::Closed { code, since, .. } = &self.phase
+            && now.moment.since(*since) < CLOSED_IDLE
+        {
+            effects.push(Effect::End { reader: id, code: *code });
+            self.ended.insert(id, reader.port);
+            return;
+        }
+        effects.push(reader.joined(id));
         self.readers.insert(id, reader);
         match &self.phase {
             Phase::Live(_) | Phase::Encoding { .. } => self.greet(id, effects),
             // Clients that redial would keep a closed document in memory for ever, so one of them pays for another try.
-            Phase::Closed { since, .. } if now.moment.since(*since) >= CLOSED_IDLE => self.reload(effects),
-            Phase::Closed { code, .. } => self.end(id, *code, effects),
+            Phase::Closed { .. } => self.reload(effects),
             Phase::Loading { .. } | Phase::Building(_) | Phase::Deleting { .. } => {}
         }
     }
@@ -65,25 +112,26 @@ impl<P> Core<P> {
         }
     }
 
-    pub(super) fn leave(&mut self, reader: ReaderId) {
+    pub(super) fn leave(&mut self, reader: ReaderId, effects: &mut Vec<Effect>) {
         self.ended.remove(&reader);
-        self.ask_later.remove(&reader);
-        self.catch_ups.remove(&reader);
-        if self.readers.remove(&reader).is_some() {
-            self.batch.awareness.extend(self.awareness.leave(reader));
-            self.saving.leave(reader);
-        }
+        self.take_out(reader, effects);
     }
 
     pub(super) fn end(&mut self, id: ReaderId, code: ErrorCode, effects: &mut Vec<Effect>) {
-        if let Some(reader) = self.readers.remove(&id) {
-            self.batch.awareness.extend(self.awareness.leave(id));
-            self.saving.leave(id);
-            self.ask_later.remove(&id);
-            self.catch_ups.remove(&id);
+        if let Some(reader) = self.take_out(id, effects) {
             self.ended.insert(id, reader.port);
             effects.push(Effect::End { reader: id, code });
         }
+    }
+
+    fn take_out(&mut self, id: ReaderId, effects: &mut Vec<Effect>) -> Option<Box<Reader<P>>> {
+        self.ask_later.remove(&id);
+        self.catch_ups.remove(&id);
+        let reader = self.readers.remove(&id)?;
+        self.batch.awareness.extend(self.awareness.leave(id));
+        self.saving.leave(id);
+        effects.push(Effect::Presence { reader: id, presence: Presence::Left });
+        Some(reader)
     }
 
     pub(super) fn message(&mut self, now: Now, reader: ReaderId, message: DocumentMessage, effects: &mut Vec<Effect>) {
@@ -102,7 +150,7 @@ impl<P> Core<P> {
                 let source = Source::Reader { reader, sent: update.clone(), kind: Kind::Edit, owed };
                 self.update(now, source, update, effects);
             }
-            DocumentMessage::Awareness(entries) => self.presence(now, reader, &entries, effects),
+            DocumentMessage::Awareness(entries) => self.show(now, reader, &entries, effects),
             DocumentMessage::QueryAwareness => {
                 if let Some(entries) = self.awareness.encode_all() {
                     effects.push(Effect::Awareness { reader, entries });
@@ -159,29 +207,6 @@ impl<P> Core<P> {
         reader.sync = Sync::Whole;
         building.answered.insert(id);
         effects.push(Effect::State { reader: id, have: have.clone(), answer: true, parts });
-    }
-
-    fn presence(&mut self, now: Now, id: ReaderId, entries: &[Entry], effects: &mut Vec<Effect>) {
-        let readers = &self.readers;
-        let user = |id: ReaderId| readers.get(&id).map(|reader| reader.member.as_ref().map(|member| &member.user));
-        // The same user's other connection is one that died unnoticed.
-        let may_take = |owner: ReaderId| user(owner).is_none_or(|owner| Some(owner) == user(id));
-        let changes = self.awareness.apply(now.moment, id, entries, may_take);
-        self.batch.awareness.extend(changes.changed);
-        if !changes.stale.is_empty() {
-            effects.push(Effect::Awareness { reader: id, entries: self.awareness.encode(&changes.stale) });
-        }
-    }
-
-    /// Presence, at once after a quiet moment and else once a tick: cursors of a hundred people cost every reader a hundred
-    /// frames a second instead of a thousand, and the last state always leaves.
-    pub(super) fn send_awareness(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.batch.awareness.is_empty() || self.awareness_due.is_some_and(|due| now.moment < due) {
-            return;
-        }
-        let changed: Vec<u64> = std::mem::take(&mut self.batch.awareness).into_iter().collect();
-        self.awareness_due = Some(now.moment.after(AWARENESS_TICK));
-        effects.push(Effect::BroadcastAwareness(self.awareness.encode(&changed)));
     }
 
     pub(super) fn overflowed(&mut self, id: ReaderId, lost: Lost, effects: &mut Vec<Effect>) {

@@ -31,7 +31,7 @@ use super::Phase;
 use super::Size;
 use super::Sync;
 use super::merge::EMPTY_UPDATE;
-use super::merge::TOGETHER_MAX;
+use super::pending::TOGETHER_MAX;
 use super::source::Source;
 
 impl<P> Core<P> {

@@ -8,6 +8,7 @@ use crate::document::request::Member;
 use crate::document::saving::Ack;
 use crate::document::saving::Owed;
 use crate::document::saving::Purpose;
+use crate::table::change::Source as Way;
 
 use super::ReaderId;
 use super::Ticket;
@@ -53,4 +54,13 @@ impl Source {
 /// For each client of an update, its clock.
 pub(super) fn clocks_of(summary: &Summary, clocks: &StateVector) -> Vec<(u64, u32)> {
     summary.ranges().iter().map(|range| (range.client, clocks.clock(range.client))).collect()
+}
+
+/// How a change of it came.
+pub(super) fn way_of(source: &Source) -> Way {
+    match source {
+        Source::Reader { kind: Kind::Step2, .. } => Way::Offline,
+        Source::Reader { kind: Kind::Edit, .. } => Way::UserAction,
+        Source::Ticket { .. } => Way::Api,
+    }
 }

@@ -40,9 +40,9 @@ use super::Live;
 use super::Phase;
 use super::Ticket;
 use super::merge::EMPTY_UPDATE;
-use super::source::Kind;
 use super::source::Source;
 use super::source::clocks_of;
+use super::source::way_of;
 
 impl<P> Core<P> {
     /// As `merge`, for a table. Nothing waits for other updates here: a version counts transactions.
@@ -327,14 +327,6 @@ fn repeated(
     let message = "this Idempotency-Key stands for another request";
     let data = serde_json::Map::from_iter([("path".to_owned(), "Idempotency-Key".into())]);
     Err(Refusal { data: Some(Box::new(data)), ..Refusal::new(ErrorCode::InvalidPayload, message) })
-}
-
-fn way_of(source: &Source) -> Way {
-    match source {
-        Source::Reader { kind: Kind::Step2, .. } => Way::Offline,
-        Source::Reader { kind: Kind::Edit, .. } => Way::UserAction,
-        Source::Ticket { .. } => Way::Api,
-    }
 }
 
 fn full(limit: usize) -> Refusal {

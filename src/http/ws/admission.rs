@@ -41,7 +41,8 @@ impl Entrant {
     }
 
     pub(super) fn member(&self) -> Member {
-        Member { user: self.identity.sub.clone(), name: self.identity.name.clone() }
+        let Identity { sub, name, email, .. } = &self.identity;
+        Member { user: sub.clone(), name: name.clone(), email: email.clone() }
     }
 }
 

@@ -25,6 +25,9 @@ use crate::store::Epoch;
 use crate::store::Seq;
 use crate::table::change::Author;
 use crate::table::change::ChangeSet;
+use crate::table::change::Changed;
+use crate::table::change::Life;
+use crate::table::change::RowChange;
 use crate::table::events::Presence;
 use crate::table::events::Publish;
 
@@ -307,4 +310,36 @@ fn rooms_with_settings_of_their_own_are_forgotten_last() {
         tell(&feeds, &n.to_string(), "a");
     });
     assert_eq!(feeds.configure(&name, SettingsPatch::default()).unwrap().history_events, 5);
+}
+
+#[test]
+fn what_a_document_tells_elsewhere_is_the_same_story_and_told_once() {
+    let feeds = feeds(FeedLimits::default());
+    let opened = feeds.open(&DocName::parse("channel:H").unwrap(), Epoch(0), Seq(0));
+    let mut channel = listen(&feeds, "channel:H", None);
+    let mut thread = listen(&feeds, "thread:1", None);
+    let cell = |new: &str| Changed { old: Value::Null, new: new.into() };
+    let message = |text: &str| RowChange {
+        life: Some(Life::Created),
+        version: 1,
+        cells: [("text".into(), cell(text)), ("threadId".into(), cell("1"))].into(),
+        ..RowChange::default()
+    };
+    let sent = |text: &str| {
+        let rows = [("m1".into(), Box::new(message(text))), ("m2".into(), Box::new(message(text)))];
+        ChangeSet { rows: rows.into(), at_ms: 1_000, ..ChangeSet::default() }
+    };
+    opened.changed(Epoch(0), Seq(1), sent("hello"));
+    opened.changed(Epoch(0), Seq(1), sent("hello"));
+    let (here, there) = (events(&mut channel), events(&mut thread));
+    assert_eq!((here.len(), there.len()), (2, 2), "not again, when the document is loaded again");
+    for (here, there) in here.iter().zip(&there) {
+        assert_eq!((&*here.name, here.story), ("message:sent", there.story));
+        assert_ne!(here.story, 0);
+    }
+    assert_ne!(here[0].story, here[1].story);
+    opened.changed(Epoch(0), Seq(2), sent("hello"));
+    assert_ne!(events(&mut channel)[0].story, here[0].story, "the same said again is another story");
+    opened.changed(Epoch(0), Seq(3), ChangeSet { rows: [("m3".into(), Box::default())].into(), ..sent("") });
+    assert!(events(&mut channel).iter().all(|event| event.story == 0));
 }
