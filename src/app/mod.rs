@@ -355,6 +355,7 @@ fn spawn_upkeep(
         tokio::select! {
             () = upkeep => {}
             () = telling => {}
+            () = feeds.keep_streaming() => {}
             () = sockets.auth.keep_fresh() => {}
             () = stopped.cancelled() => {}
         }
@@ -435,7 +436,8 @@ fn failed_connects(config: &Config) -> Option<KeyedLimiter> {
 }
 
 fn feed_limits(config: &Config) -> FeedLimits {
-    FeedLimits { events_max: config.history.events, keep: config.history.keep, ..FeedLimits::default() }
+    let (events_max, keep) = (config.history.events, config.history.keep);
+    FeedLimits { events_max, keep, rules: config.rooms.clone(), ..FeedLimits::default() }
 }
 
 fn socketio_settings(config: &Config) -> socketio::Settings {

@@ -56,6 +56,8 @@ use crate::http::tables::transfer;
         transfer::import_records,
         rooms::read_events,
         rooms::publish_event,
+        rooms::read_members,
+        rooms::configure_room,
         ops::health,
         ops::readiness,
         ops::metrics,

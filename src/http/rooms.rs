@@ -1,5 +1,7 @@
-//! `/v1/rooms/{room}/events`: what happens in a room, told by applications and heard by them.
+//! `/v1/rooms/{room}`: what happens in a room, told by applications and heard by them; who is there; what holds there.
 
+mod publish;
+mod settings;
 mod stream;
 
 use std::convert::Infallible;
@@ -9,47 +11,43 @@ use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::extract::Path;
 use axum::extract::Query;
-use axum::extract::Request as HttpRequest;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use axum::http::HeaderMap;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Sse;
 use axum::response::sse;
 use axum::routing::get;
+use axum::routing::put;
 use futures_util::Stream;
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::Map;
-use serde_json::Value;
 use syncline_protocol::ErrorCode;
-use utoipa::ToSchema;
 
 use crate::auth::Level;
 use crate::document::request::Request;
-use crate::event::Happening;
 use crate::http::AppState;
-use crate::http::body;
 use crate::http::caller::Caller;
+use crate::http::docs;
 use crate::http::docs::ask;
 use crate::http::problem;
 use crate::http::problem::Problem;
 use crate::name::RoomName;
-use crate::table::change::Author;
-use crate::table::change::Source;
+use crate::room::MemberView;
 
+pub(super) use publish::__path_publish_event;
+pub(super) use publish::publish_event;
+pub(super) use settings::__path_configure_room;
+pub(super) use settings::configure_room;
 pub(super) use stream::Filter;
 use stream::Live;
 
-/// A fact, not a document: everybody in the room is sent it, and the history keeps it.
-const EVENT_BYTES_MAX: usize = 256 * 1024;
-/// Longest name of an event, and longest correlation id.
-const WORD_BYTES_MAX: usize = 128;
-
 /// The routes.
 pub fn routes() -> Router<AppState> {
-    Router::new().route("/v1/rooms/{room}/events", get(read_events).post(publish_event))
+    Router::new()
+        .route("/v1/rooms/{room}", put(configure_room))
+        .route("/v1/rooms/{room}/events", get(read_events).post(publish_event))
+        .route("/v1/rooms/{room}/presence", get(read_members))
 }
 
 /// The `{room}` of a path, decoded and checked.
@@ -71,114 +69,29 @@ pub(super) struct EventsQuery {
     last_event_id: Option<String>,
 }
 
-/// Something that an application tells a room.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct NewEvent {
-    /// Its name: 1 to 128 bytes without control characters, and neither `ready` nor `end`.
-    #[schema(example = "task_progress")]
-    event: String,
-    /// What it says. Members whose names end in `Id`, and `type`, stand at the top level of the event too.
-    #[serde(default)]
-    #[schema(value_type = Object)]
-    data: Map<String, Value>,
-    #[serde(default)]
-    source: SourceWord,
-    /// Comes back in the event: 1 to 128 bytes without control characters.
-    correlation_id: Option<String>,
+/// Who is in a room.
+#[derive(Serialize)]
+pub(super) struct Members {
+    members: Vec<MemberView>,
 }
 
-/// On which way it came.
-#[derive(Deserialize, ToSchema, Default, Clone, Copy)]
-#[serde(rename_all = "snake_case")]
-enum SourceWord {
-    UserAction,
-    #[default]
-    Api,
-    System,
-    Import,
-    Offline,
-}
-
-impl From<SourceWord> for Source {
-    fn from(word: SourceWord) -> Self {
-        match word {
-            SourceWord::UserAction => Self::UserAction,
-            SourceWord::Api => Self::Api,
-            SourceWord::System => Self::System,
-            SourceWord::Import => Self::Import,
-            SourceWord::Offline => Self::Offline,
-        }
-    }
-}
-
-/// Under which number it was told.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Published {
-    /// Ordered within the room as text; otherwise it has no meaning.
-    event_id: String,
-}
-
-/// Tells everybody who listens to a room. It is kept in the room's history, in memory: a restart forgets it.
+/// Who is in a room, whether it has a document or not: a line for each user, and one for each connection on which nobody is
+/// signed in. Who came first stands first.
 #[utoipa::path(
-    post, path = "/v1/rooms/{room}/events", tag = "rooms", operation_id = "publishEvent",
+    get, path = "/v1/rooms/{room}/presence", tag = "rooms", operation_id = "readMembers",
     params(("room" = String, Path, description = "The name, percent-encoded as one segment")),
-    request_body(content = NewEvent, description = "At most 256 KiB"),
     responses(
-        (status = 202, description = "On its way", body = Published),
-        (status = 413, description = "`PAYLOAD_TOO_LARGE`", body = problem::Body),
-        (status = "default", description = "Refused; nobody was told", body = problem::Body),
+        (status = 200, description = "Who is there", body = docs::Members),
+        (status = "default", description = "Refused", body = problem::Body),
     )
 )]
-pub(super) async fn publish_event(
+pub(super) async fn read_members(
     State(state): State<AppState>,
     caller: Caller,
     RoomPath(room): RoomPath,
-    request: HttpRequest,
-) -> Result<(StatusCode, Json<Published>), Problem> {
-    caller.require_room(Level::Write, &room).await?;
-    let body = body::read(&state, request).await?;
-    if body.bytes.len() > EVENT_BYTES_MAX {
-        return Err(body::over(EVENT_BYTES_MAX));
-    }
-    let NewEvent { event, data, source, correlation_id } = checked(&body.bytes)?;
-    let user = caller.member().map(|member| member.user);
-    let author = Author { user, source: source.into(), correlation_id: correlation_id.map(Into::into), peer: None };
-    find_document(&state, &room).await?;
-    let event_id = state.feeds.publish(&room, &author, vec![happening(event, data)]).to_string();
-    Ok((StatusCode::ACCEPTED, Json(Published { event_id })))
-}
-
-fn checked(bytes: &[u8]) -> Result<NewEvent, Problem> {
-    let new: NewEvent = serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
-        true => Problem::wrong("body", "expected event (a name), data (an object), source and correlationId, no more"),
-        false => Problem::unreadable("body", "the body is not JSON"),
-    })?;
-    if !is_word(&new.event) || ["ready", "end"].contains(&new.event.as_str()) {
-        return Err(Problem::wrong(
-            "event",
-            "a name has 1 to 128 bytes without control characters, and is not ready or end",
-        ));
-    }
-    if new.correlation_id.as_deref().is_some_and(|id| !is_word(id)) {
-        return Err(Problem::wrong("correlationId", "it has 1 to 128 bytes without control characters"));
-    }
-    Ok(new)
-}
-
-fn is_word(text: &str) -> bool {
-    (1..=WORD_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
-}
-
-fn happening(event: String, data: Map<String, Value>) -> Happening {
-    let stands_on_top = |name: &str, value: &Value| match value {
-        Value::String(_) | Value::Number(_) => name == "type" || name.ends_with("Id"),
-        _ => false,
-    };
-    let fields = data.iter().filter(|(name, value)| stands_on_top(name, value));
-    let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
-    Happening { fields, data, ..Happening::new(event) }
+) -> Result<Json<Members>, Problem> {
+    caller.require_room(Level::Read, &room).await?;
+    Ok(Json(Members { members: state.feeds.members(&room) }))
 }
 
 /// What happens in a room, from now on or from the last event that the caller knows, as server-sent events.

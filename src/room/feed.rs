@@ -1,8 +1,7 @@
 //! One room: its history, what passes through it, who is in it, and those who listen to it.
 
-use std::hash::DefaultHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
+mod roots;
+
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -10,7 +9,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use serde_json::Value;
 use syncline_protocol::Moment;
 use tokio::sync::watch;
 
@@ -51,7 +49,7 @@ use super::settings::SettingsPatch;
 /// What happened, as it was told.
 pub(super) enum Raw {
     /// To the document of the same name.
-    Changed(ChangeSet),
+    Changed(ChangeSet, Stories),
     /// Anything else.
     Told { author: Author, at_ms: u64, happenings: Vec<Happening>, stories: Stories },
 }
@@ -63,13 +61,16 @@ pub(super) enum Stories {
     None,
     /// The first has this number, the next the next.
     From(u64),
+    /// Those of this transaction: what is the same has the same number, wherever it stands among the others.
+    Of(u64),
 }
 
 impl Stories {
-    fn story(self, index: usize) -> u64 {
+    fn story(self, house: &House, index: usize, happening: &Happening) -> u64 {
         match self {
             Self::None => 0,
             Self::From(first) => first.wrapping_add(index as u64),
+            Self::Of(transaction) => house.story_of(transaction, happening),
         }
     }
 }
@@ -143,6 +144,11 @@ impl Feed {
         self.told.receiver_count() > 0
     }
 
+    /// Whether somebody listens, or may go on to listen behind what was told.
+    pub(super) fn is_followed(&self) -> bool {
+        self.is_heard() || !self.lock().history.is_empty()
+    }
+
     /// The document was loaded, and is here at least.
     pub(super) fn open(&self, epoch: Epoch, seq: Seq) {
         let mut state = self.lock();
@@ -174,7 +180,7 @@ impl Feed {
         // Under the lock, so that what comes later has a higher one.
         let first = self.next_id(&state, count);
         let raw = Raw::Told { author: author.clone(), at_ms, happenings, stories };
-        self.push(&mut state, News { first, count, bytes, raw });
+        let _ = self.push(&mut state, News { first, count, bytes, raw });
         let last = state.history.last();
         drop(state);
         self.told.send_replace(());
@@ -231,12 +237,7 @@ impl Feed {
         }
     }
 
-    /// Whether anybody hears what happens now, or may come back to it.
-    pub(super) fn is_followed(&self) -> bool {
-        self.is_heard() || !self.lock().history.is_empty()
-    }
-
-    /// The id of the last event that was told.
+    /// The id of the last event that is kept.
     pub(super) fn last(&self) -> EventId {
         self.lock().history.last()
     }
@@ -270,72 +271,32 @@ impl Feed {
         state.settings
     }
 
-    pub(super) fn changed(self: &Arc<Self>, epoch: Epoch, seq: Seq, change: ChangeSet) {
+    /// The document changed. Whether that is told, and was not before.
+    pub(super) fn changed(self: &Arc<Self>, epoch: Epoch, seq: Seq, change: ChangeSet, stories: Stories) -> bool {
         let first = EventId { epoch: epoch.0, revision: seq.0, index: 0 };
         let mut state = self.lock();
         state.at = state.at.max((epoch.0, seq.0));
         if change.is_empty() {
-            return;
+            return false;
         }
         if change.is_free_content() && self.is_early(&mut state) {
-            return self.hold_roots(state, first, change);
+            self.hold_roots(state, first, change);
+            return false;
         }
         self.tell_roots(&mut state);
-        self.push_change(&mut state, first, change);
+        let is_new = self.push_change(&mut state, first, change, stories);
         drop(state);
         self.told.send_replace(());
+        is_new
     }
 
-    /// Whether free content was told to have changed a moment ago.
-    fn is_early(&self, state: &mut State) -> bool {
-        let now = self.house.clock.now().moment;
-        let pause = self.house.limits.roots_pause;
-        let is_early = state.roots.is_some() || state.roots_told.is_some_and(|told| now.since(told) < pause);
-        if !is_early {
-            state.roots_told = Some(now);
-        }
-        is_early
+    fn push_change(&self, state: &mut State, first: EventId, change: ChangeSet, stories: Stories) -> bool {
+        let Some(doc) = self.room.as_doc() else { return false };
+        let (count, bytes) = (events::count(&doc, &change), events::weight(&change));
+        count > 0 && self.push(state, News { first, count, bytes, raw: Raw::Changed(change, stories) })
     }
 
-    /// Keeps for later that free content changed. However much is typed, this is one change.
-    fn hold_roots(self: &Arc<Self>, mut state: MutexGuard<'_, State>, id: EventId, mut change: ChangeSet) {
-        let held = state.roots.take();
-        let is_first = held.is_none();
-        if let Some((_, held)) = held {
-            change.roots.extend(held.roots);
-        }
-        state.roots = Some((id, change));
-        drop(state);
-        if is_first {
-            self.house.is_due(self);
-        }
-    }
-
-    /// Tells what was held back, before anything that came after it and is kept. What passed meanwhile had an id: whoever
-    /// knows that one is not to miss this.
-    fn tell_roots(&self, state: &mut State) {
-        if let Some((id, change)) = state.roots.take() {
-            state.roots_told = Some(self.house.clock.now().moment);
-            let id = if id < state.history.issued() { self.next_id(state, 1) } else { id };
-            self.push_change(state, id, change);
-        }
-    }
-
-    /// As [`Self::tell_roots`], because it is time.
-    pub(super) fn flush(&self) {
-        self.tell_roots(&mut self.lock());
-        self.told.send_replace(());
-    }
-
-    fn push_change(&self, state: &mut State, first: EventId, change: ChangeSet) {
-        let count = self.room.as_doc().map_or(0, |doc| events::count(&doc, &change));
-        let bytes = events::weight(&change);
-        if count > 0 {
-            self.push(state, News { first, count, bytes, raw: Raw::Changed(change) });
-        }
-    }
-
-    fn push(&self, state: &mut State, news: News<Raw>) {
+    fn push(&self, state: &mut State, news: News<Raw>) -> bool {
         let (now, keep, id) = (self.house.clock.now().moment, self.keep(state), news.first);
         state.used = now;
         let is_new = self.counted(state, |state| state.history.push(now, &keep, news));
@@ -343,6 +304,7 @@ impl Feed {
             // A document that was loaded again has nothing new to say about records that were told.
             tracing::debug!(event = "event_told_before", channelId = self.room.as_str(), %id);
         }
+        is_new
     }
 
     /// Lets go of what is too old, of what nobody is there to hear, and of half of it when the house is full.
@@ -449,10 +411,10 @@ impl Feed {
 
     fn encode(&self, first: EventId, raw: Raw) -> Vec<Event> {
         let (author, at_ms, revision, happenings, stories) = match raw {
-            Raw::Changed(change) => {
+            Raw::Changed(change, stories) => {
                 // Only documents change.
                 let happenings = self.room.as_doc().map(|doc| events::happenings(&doc, &change));
-                (change.author, change.at_ms, Some(first.revision), happenings.unwrap_or_default(), Stories::None)
+                (change.author, change.at_ms, Some(first.revision), happenings.unwrap_or_default(), stories)
             }
             Raw::Told { author, at_ms, happenings, stories } => (author, at_ms, None, happenings, stories),
         };
@@ -464,13 +426,8 @@ impl Feed {
             revision,
             correlation_id: author.correlation_id.as_deref(),
         };
-        // What a table is told, it is told alone.
-        let is_shared = revision.is_some() && SHARED.iter().any(|kind| self.room.as_str().starts_with(kind));
         let encode = |(index, happening): (usize, Happening)| {
-            let story = match is_shared {
-                true => story_of(self.room.as_str(), (first.epoch, first.revision), &happening),
-                false => stories.story(index),
-            };
+            let story = stories.story(&self.house, index, &happening);
             Event::encode(first.plus(index), envelope, happening).of_story(story)
         };
         happenings.into_iter().enumerate().map(encode).collect()
@@ -487,18 +444,6 @@ impl Drop for Feed {
         let kept = self.lock().bytes();
         self.house.count(kept, 0);
     }
-}
-
-/// Documents whose events other rooms are told too.
-const SHARED: [&str; 2] = ["channel:", "component:"];
-
-/// The number of what a document's record tells, in whichever room: the same for the same.
-pub(super) fn story_of(doc: &str, position: (u64, u64), happening: &Happening) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let about = happening.fields.get("messageId").or(happening.fields.get("componentId")).and_then(Value::as_str);
-    (doc, position, &happening.name, about).hash(&mut hasher);
-    // Numbers that are counted stay below.
-    hasher.finish() | 1 << 63
 }
 
 fn weight(happening: &Happening) -> usize {

@@ -9,6 +9,8 @@ use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::Notify;
+
 use crate::clock::Clock;
 use crate::event::EventId;
 use crate::event::Happening;
@@ -18,16 +20,15 @@ use crate::name::RoomName;
 use crate::store::Epoch;
 use crate::store::Seq;
 use crate::table::change::Author;
-use crate::table::change::ChangeSet;
-use crate::table::events;
 use crate::table::events::Presence;
 use crate::table::events::Publish;
 use crate::table::events::Publisher;
 
+use super::coalesce::Coalescer;
+use super::coalesce::Word;
 use super::cursor::Cursor;
 use super::feed::Feed;
 use super::feed::Stories;
-use super::feed::story_of;
 use super::house::FeedLimits;
 use super::house::House;
 use super::members::MemberView;
@@ -42,9 +43,12 @@ use super::stats::RoomStats;
 /// The rooms of one process.
 pub struct Feeds {
     /// For documents, which tell other rooms than their own.
-    this: Weak<Self>,
+    me: Weak<Self>,
     rooms: Mutex<HashMap<RoomName, Arc<Feed>>>,
     house: Arc<House>,
+    streams: Mutex<Coalescer>,
+    /// Rings when something is held back.
+    held: Notify,
     /// Numbers for what has none of its own: loadings of documents, and connections, from above.
     loadings: AtomicU64,
     unnumbered: AtomicU64,
@@ -70,10 +74,12 @@ impl Feeds {
     #[must_use]
     pub fn new(limits: FeedLimits, clock: Clock) -> Arc<Self> {
         let house = Arc::new(House::new(limits, clock));
-        Arc::new_cyclic(|this| Self {
-            this: this.clone(),
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             rooms: Mutex::default(),
             house,
+            streams: Mutex::default(),
+            held: Notify::new(),
             loadings: AtomicU64::new(0),
             unnumbered: AtomicU64::new(u64::MAX),
         })
@@ -92,6 +98,35 @@ impl Feeds {
         let stories = self.stories(rooms, happenings.len());
         let tell = |room| self.feed_or_none(room).tell(author, at_ms, happenings.clone(), stories);
         rooms.iter().map(tell).collect()
+    }
+
+    /// Tells the next word of a stream of which the last word counts: at once, or with the next one at the end of the pause.
+    /// Answers the ids, where it was told at once.
+    pub fn stream(&self, name: &str, word: Word) -> Option<Vec<EventId>> {
+        // Told under the lock, so that what is held back next cannot come out before it.
+        let mut streams = self.lock_streams();
+        let told = streams.offer(self.house.clock.now().moment, name, word);
+        self.held.notify_one();
+        told.map(|word| self.tell_word(word))
+    }
+
+    /// Tells what was held back of streams, each when its pause is over. Does not end.
+    pub async fn keep_streaming(&self) {
+        loop {
+            let due = self.lock_streams().next_due();
+            match due {
+                Some(due) => tokio::time::sleep_until(self.house.clock.instant(due).into()).await,
+                None => self.held.notified().await,
+            }
+            let words = self.lock_streams().take_due(self.house.clock.now().moment);
+            for word in words {
+                self.tell_word(word);
+            }
+        }
+    }
+
+    fn tell_word(&self, word: Word) -> Vec<EventId> {
+        self.publish_all(&word.rooms, &word.author, vec![word.happening])
     }
 
     /// Tells those who listen in these rooms now. Whoever is slow hears, of each key, the last alone; nothing of it is kept
@@ -157,21 +192,10 @@ impl Feeds {
         Ok(Listening { cursor, recovered, event_id })
     }
 
-    /// The id of the last event that a room was told, or of its beginning.
+    /// The room's latest id, behind which [`Self::listen`] misses nothing. A room that nobody knows of has none yet.
     #[must_use]
     pub fn last(&self, room: &RoomName) -> EventId {
-        self.known(room).map(|feed| feed.last()).unwrap_or_default()
-    }
-
-    /// Tells other rooms what happened to a document, under the story that its own room has for it.
-    pub(super) fn tell_elsewhere(&self, doc: &DocName, (epoch, seq): (Epoch, Seq), change: &ChangeSet) {
-        for (room, happenings) in events::elsewhere(doc, change) {
-            let feed = self.feed_or_none(&room);
-            for happening in happenings {
-                let story = Stories::From(story_of(doc.as_str(), (epoch.0, seq.0), &happening));
-                feed.tell(&change.author, change.at_ms, vec![happening], story);
-            }
-        }
+        self.known(room).map_or_else(EventId::default, |feed| feed.last())
     }
 
     /// Whether ids of this room come out behind those of its document. Otherwise the document should be loaded first.
@@ -206,6 +230,23 @@ impl Feeds {
         stats
     }
 
+    /// The stories of a transaction that more rooms than its own hear of.
+    pub(super) fn transaction(&self) -> Stories {
+        Stories::Of(self.house.story(1))
+    }
+
+    pub(super) fn tell_elsewhere(
+        &self,
+        rooms: Vec<(RoomName, Vec<Happening>)>,
+        author: &Author,
+        at_ms: u64,
+        stories: Stories,
+    ) {
+        for (room, happenings) in rooms {
+            self.feed_or_none(&room).tell(author, at_ms, happenings, stories);
+        }
+    }
+
     fn stories(&self, rooms: &[RoomName], count: usize) -> Stories {
         if rooms.len() > 1 { Stories::From(self.house.story(count)) } else { Stories::None }
     }
@@ -238,6 +279,10 @@ impl Feeds {
         rooms.entry(room.clone()).or_insert_with(new).clone()
     }
 
+    fn lock_streams(&self) -> MutexGuard<'_, Coalescer> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Feed>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,7 +293,7 @@ impl Publish for Feeds {
     fn open(&self, doc: &DocName, epoch: Epoch, last: Seq) -> Arc<dyn Publisher> {
         let feed = self.add(&mut self.lock(), &RoomName::from(doc));
         let via = Via::Document(self.loadings.fetch_add(1, Ordering::Relaxed));
-        Arc::new(Opened::new(doc.clone(), feed, via, self.this.clone(), (epoch, last)))
+        Arc::new(Opened::new(doc.clone(), feed, self.me.clone(), via, (epoch, last)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What all rooms of one process share: limits, the clock, and what they take together.
 
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,8 +11,12 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde_json::Map;
+use serde_json::Value;
+
 use crate::clock::Clock;
 use crate::config::RoomRule;
+use crate::event::Happening;
 use crate::name::RoomName;
 
 use super::feed::Feed;
@@ -60,6 +66,7 @@ pub(super) struct House {
     bytes: AtomicUsize,
     ticks: AtomicU64,
     stories: AtomicU64,
+    seed: RandomState,
     /// Rooms that hold something back: each once.
     due: Mutex<Vec<Weak<Feed>>>,
 }
@@ -73,6 +80,7 @@ impl House {
             ticks: AtomicU64::new(0),
             // 0 is no story.
             stories: AtomicU64::new(1),
+            seed: RandomState::new(),
             due: Mutex::default(),
         }
     }
@@ -91,6 +99,14 @@ impl House {
     /// The first of so many numbers that no story has had.
     pub(super) fn story(&self, count: usize) -> u64 {
         self.stories.fetch_add(count as u64, Ordering::Relaxed)
+    }
+
+    /// The number of something that is told of a transaction, in whatever room. That two of the few hundred that anybody
+    /// remembers are the same by chance is less likely than that the machine fails; who tells does not know the seed.
+    pub(super) fn story_of(&self, transaction: u64, happening: &Happening) -> u64 {
+        let Happening { name, fields, data, .. } = happening;
+        let text = |map: &Map<String, Value>| serde_json::to_string(map).unwrap_or_default();
+        self.seed.hash_one((transaction, name, text(fields), text(data))) | 1
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -11,6 +11,7 @@
 //! something costs the same for one listener and for thousands, and a listener that sleeps costs nothing.
 
 pub mod announce;
+pub mod coalesce;
 pub mod courier;
 pub mod cursor;
 mod feed;
@@ -24,6 +25,7 @@ pub mod seats;
 pub mod settings;
 pub mod stats;
 
+pub use coalesce::Word;
 pub use courier::Courier;
 pub use courier::CourierLimits;
 pub use courier::Parcel;

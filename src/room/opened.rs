@@ -9,6 +9,7 @@ use crate::store::Epoch;
 use crate::store::Seq;
 use crate::table::change::Author;
 use crate::table::change::ChangeSet;
+use crate::table::events;
 use crate::table::events::Presence;
 use crate::table::events::Publisher;
 
@@ -21,30 +22,37 @@ use super::members::Via;
 pub(super) struct Opened {
     doc: DocName,
     feed: Arc<Feed>,
+    feeds: Weak<Feeds>,
     via: Via,
-    /// The others, for what is told in more than one.
-    rooms: Weak<Feeds>,
 }
 
 impl Opened {
+    /// The document is at `last`.
     pub(super) fn new(
         doc: DocName,
         feed: Arc<Feed>,
+        feeds: Weak<Feeds>,
         via: Via,
-        rooms: Weak<Feeds>,
         (epoch, last): (Epoch, Seq),
     ) -> Self {
         feed.open(epoch, last);
-        Self { doc, feed, via, rooms }
+        Self { doc, feed, feeds, via }
     }
 }
 
 impl Publisher for Opened {
     fn changed(&self, epoch: Epoch, seq: Seq, change: ChangeSet) {
-        if let Some(rooms) = self.rooms.upgrade() {
-            rooms.tell_elsewhere(&self.doc, (epoch, seq), &change);
+        let elsewhere = events::elsewhere(&self.doc, &change);
+        if elsewhere.is_empty() {
+            self.feed.changed(epoch, seq, change, Stories::None);
+            return;
         }
-        self.feed.changed(epoch, seq, change);
+        let Some(feeds) = self.feeds.upgrade() else { return };
+        let (stories, author, at_ms) = (feeds.transaction(), change.author.clone(), change.at_ms);
+        // Told here first, and elsewhere only what was not told before.
+        if self.feed.changed(epoch, seq, change, stories) {
+            feeds.tell_elsewhere(elsewhere, &author, at_ms, stories);
+        }
     }
 
     fn tell(&self, author: &Author, at_ms: u64, happenings: Vec<Happening>) {

@@ -14,7 +14,7 @@ use crate::server::token;
 /// One message of a stream.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Said {
-    id: Option<String>,
+    pub(crate) id: Option<String>,
     pub(crate) event: String,
     pub(crate) data: Value,
 }
@@ -96,13 +96,13 @@ pub(crate) fn events(server: &Server, room: &str, query: &str) -> RequestBuilder
 }
 
 /// Publishes what must be taken; gives the id.
-async fn publish(server: &Server, token: Option<&str>, room: &str, body: Value) -> String {
+pub(crate) async fn publish(server: &Server, token: Option<&str>, room: &str, body: Value) -> String {
     let (status, body) = try_publish(server, token, room, &body.to_string()).await;
     assert_eq!(status, 202, "{body}");
     body["eventId"].as_str().unwrap().to_owned()
 }
 
-async fn try_publish(server: &Server, token: Option<&str>, room: &str, body: &str) -> (u16, Value) {
+pub(crate) async fn try_publish(server: &Server, token: Option<&str>, room: &str, body: &str) -> (u16, Value) {
     let mut request = reqwest::Client::new().post(server.url(&format!("/v1/rooms/{room}/events")));
     if let Some(token) = token {
         request = request.bearer_auth(token);
@@ -111,7 +111,7 @@ async fn try_publish(server: &Server, token: Option<&str>, room: &str, body: &st
     (response.status().as_u16(), serde_json::from_str(&response.text().await.unwrap()).unwrap())
 }
 
-fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     Setup::with_secret().set("AUTH__GRACE_SECONDS", 0)
 }
 
@@ -247,7 +247,7 @@ async fn what_is_no_event_is_refused() {
         (r#"{"event":7}"#, 422, "body"),
         (r#"{"event":"x","data":[]}"#, 422, "body"),
         (r#"{"event":"x","source":"nobody"}"#, 422, "body"),
-        (r#"{"event":"x","alsoTo":["y"]}"#, 422, "body"),
+        (r#"{"event":"x","to":["y"]}"#, 422, "body"),
         (r#"{"event":"x","event":"y"}"#, 422, "body"),
         (r#"{"event":""}"#, 422, "event"),
         (r#"{"event":"a\nid: forged"}"#, 422, "event"),

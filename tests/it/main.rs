@@ -20,6 +20,7 @@ mod lineage;
 mod memory;
 mod poison;
 mod revoke;
+mod rooms;
 mod server;
 mod slow_reader;
 mod stateless;

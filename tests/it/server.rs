@@ -53,6 +53,16 @@ impl Setup {
         self
     }
 
+    /// What has no variable.
+    pub(crate) fn file(self, toml: &str) -> Self {
+        std::fs::write(self.config(), toml).unwrap();
+        self
+    }
+
+    fn config(&self) -> PathBuf {
+        self.home.path().join("syncline.toml")
+    }
+
     /// The data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.home.path().join("data")
@@ -128,6 +138,9 @@ impl Process {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(setup.data_dir());
         if setup.dev {
             command.arg("--dev");
+        }
+        if setup.config().exists() {
+            command.arg("--config").arg(setup.config());
         }
         command.env_clear().envs(setup.variables.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);

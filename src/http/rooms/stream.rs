@@ -31,6 +31,8 @@ use crate::limit::ConnectionGuard;
 use crate::name::RoomName;
 use crate::room::Cursor;
 use crate::room::Heard;
+use crate::room::RoomFull;
+use crate::room::Seat;
 
 /// A silent stream says something this often, for proxies that hang up on silence after 30 s or more.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -131,6 +133,7 @@ pub(super) struct Live {
     bell: Arc<Bell>,
     _watched: Option<Watched>,
     _counted: ConnectionGuard,
+    _seat: Seat,
     draining: CancellationToken,
 }
 
@@ -154,10 +157,12 @@ impl Live {
         let user = (!state.auth.is_dev()).then(|| identity.sub.clone());
         let counted = state.sockets.connections.try_enter(user.as_deref());
         let counted = counted.map_err(|code| Problem::new(code, "too many connections are open; try again later"))?;
+        let full = |error: RoomFull| Problem::new(ErrorCode::RoomFull, error.to_string());
+        let seat = state.feeds.enter_unnumbered(&room).map_err(full)?;
         // Under `--dev` everybody is one user, who hears what is for that user alone.
         let listener = Listener { user: Some(identity.sub.clone()), peer: None };
         let listening = state.feeds.listen(&room, listener, since);
-        let full = |error: crate::room::feeds::RoomsFull| Problem::new(ErrorCode::Overloaded, error.to_string());
+        let full = |error: crate::room::RoomsFull| Problem::new(ErrorCode::Overloaded, error.to_string());
         let listening = listening.map_err(full)?;
         let bell = Arc::<Bell>::default();
         let watched = user.is_some().then(|| {
@@ -179,6 +184,7 @@ impl Live {
             bell,
             _watched: watched,
             _counted: counted,
+            _seat: seat,
             draining: state.draining.clone(),
         })
     }

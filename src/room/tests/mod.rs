@@ -20,6 +20,8 @@ use crate::table::change::Author;
 use crate::table::change::ChangeSet;
 use crate::table::events::Publish;
 
+mod passing;
+
 use super::FeedLimits;
 use super::Feeds;
 use super::Heard;
