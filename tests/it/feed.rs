@@ -210,6 +210,37 @@ async fn a_filter_lets_through_what_was_asked_for() {
     }
 }
 
+/// The next letter of client 1 in the text `t`. Only the first says where it stands.
+fn letter(clock: u8) -> Vec<u8> {
+    match clock {
+        0 => vec![1, 1, 1, 0, 4, 1, 1, b't', 1, b'a', 0],
+        _ => vec![1, 1, 1, clock, 0x84, 1, clock - 1, 1, b'b', 0],
+    }
+}
+
+#[tokio::test]
+async fn of_a_document_that_is_no_table_it_is_heard_which_roots_changed_and_that_it_went() {
+    let server = Server::dev().await;
+    let (client, doc) = (reqwest::Client::new(), server.url("/v1/docs/paper"));
+    assert_eq!(client.put(format!("{doc}?ifAbsent=true")).body(letter(0)).send().await.unwrap().status(), 201);
+    let mut ears = Ears::open(events(&server, "paper", "")).await;
+    assert!(ears.ready().await.0);
+
+    assert_eq!(client.post(format!("{doc}/updates")).body(letter(1)).send().await.unwrap().status(), 200);
+    let said = ears.next().await.unwrap();
+    assert_eq!((said.event.as_str(), &said.data["documentId"]), ("document:changed", &json!("paper")));
+    assert_eq!((&said.data["data"], &said.data["source"]), (&json!({"roots": ["t"]}), &json!("api")));
+    let heard = said.id.unwrap();
+
+    // Whoever is away for a moment misses nothing.
+    drop(ears);
+    assert_eq!(client.post(format!("{doc}/updates")).body(letter(2)).send().await.unwrap().status(), 200);
+    let mut ears = Ears::open(events(&server, "paper", &format!("?lastEventId={heard}"))).await;
+    assert!(ears.ready().await.0);
+    assert_eq!(client.delete(&doc).send().await.unwrap().status(), 204);
+    assert_eq!(ears.names().await, ["document:changed", "document:deleted"]);
+}
+
 #[tokio::test]
 async fn rights_decide_and_nobody_hears_another_users_room() {
     let server = setup().start().await;
