@@ -60,6 +60,8 @@ macro_rules! metrics {
         pub struct Metrics {
             $(#[doc = $help] pub $field: $kind,)*
             connections: [Gauge; Transport::ALL.len()],
+            rooms: [Gauge; ROOM_KINDS.len()],
+            room_members: [Gauge; ROOM_KINDS.len()],
             errors: Vec<Counter>,
         }
 
@@ -67,10 +69,18 @@ macro_rules! metrics {
             fn register() -> Self {
                 $(metrics!(@describe $kind, $name, $unit, $help);)*
                 metrics::describe_gauge!(CONNECTIONS, Unit::Count, "Open connections by transport.");
+                metrics::describe_gauge!(ROOMS, Unit::Count, "Rooms in memory, by kind.");
+                metrics::describe_gauge!(
+                    ROOM_MEMBERS,
+                    Unit::Count,
+                    "Connections that are present in rooms, by kind of room; one that is in several counts in each."
+                );
                 metrics::describe_counter!(ERRORS, Unit::Count, "Refusals and errors told to clients, by code.");
                 Self {
                     $($field: metrics!(@register $kind, $name),)*
                     connections: Transport::ALL.map(|by| metrics::gauge!(CONNECTIONS, "transport" => by.word())),
+                    rooms: ROOM_KINDS.map(|kind| metrics::gauge!(ROOMS, "kind" => kind)),
+                    room_members: ROOM_KINDS.map(|kind| metrics::gauge!(ROOM_MEMBERS, "kind" => kind)),
                     errors: ErrorCode::ALL
                         .iter()
                         .map(|code| metrics::counter!(ERRORS, "code" => code.word()))
@@ -95,6 +105,27 @@ macro_rules! metrics {
 
 /// Open connections by transport.
 pub const CONNECTIONS: &str = "syncline_connections";
+/// Rooms by kind.
+pub const ROOMS: &str = "syncline_rooms";
+/// Who is in them.
+pub const ROOM_MEMBERS: &str = "syncline_room_members";
+/// Kinds of rooms that are counted apart, and all others together: a list of its own, whatever names clients make up.
+pub const ROOM_KINDS: [&str; 14] = [
+    "base",
+    "campaign",
+    "channel",
+    "component",
+    "entity",
+    "global",
+    "presence",
+    "project",
+    "settlement",
+    "structure",
+    "table",
+    "thread",
+    "user",
+    "other",
+];
 /// Refusals by code.
 pub const ERRORS: &str = "syncline_errors_total";
 
@@ -192,6 +223,14 @@ impl Metrics {
         let gauge = self.connections[by as usize].clone();
         gauge.increment(1.0);
         ConnectionGauge(gauge)
+    }
+
+    /// Says how many rooms of a kind there are, and how many connections are in them.
+    pub fn count_rooms(&self, kind: &str, rooms: usize, members: usize) {
+        if let Some(at) = ROOM_KINDS.iter().position(|known| *known == kind) {
+            self.rooms[at].set(rooms as f64);
+            self.room_members[at].set(members as f64);
+        }
     }
 
     /// Counts a refusal or error that a client was told.

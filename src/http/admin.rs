@@ -46,6 +46,14 @@ pub(super) struct Stats {
     readers: usize,
     /// Bytes that wait for slow readers.
     outbox_bytes: usize,
+    /// Rooms in memory: those that somebody listens to, that a loaded document tells, or that keep a history.
+    rooms: usize,
+    /// Connections that are present in rooms, as often as they are.
+    room_members: usize,
+    /// Those who listen to rooms, as often as they do.
+    room_listeners: usize,
+    /// About what histories take.
+    room_bytes: usize,
 }
 
 /// What this process holds.
@@ -58,7 +66,7 @@ pub(super) struct Stats {
 )]
 pub(super) async fn stats(State(state): State<AppState>, caller: Caller) -> Result<Json<Stats>, Problem> {
     caller.require_operator()?;
-    let hub = state.hub.stats();
+    let (hub, rooms) = (state.hub.stats(), state.feeds.stats());
     Ok(Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
         // The clock counts from the start of the process.
@@ -67,6 +75,10 @@ pub(super) async fn stats(State(state): State<AppState>, caller: Caller) -> Resu
         documents: hub.documents,
         readers: hub.readers,
         outbox_bytes: hub.outbox_bytes,
+        rooms: rooms.all.rooms,
+        room_members: rooms.all.members,
+        room_listeners: rooms.all.listeners,
+        room_bytes: rooms.bytes,
     }))
 }
 

@@ -74,6 +74,9 @@ pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Stan
     responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    for (kind, count) in state.feeds.stats().by_kind {
+        state.sockets.metrics.count_rooms(kind, count.rooms, count.members);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.prometheus.render())
 }
 

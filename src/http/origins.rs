@@ -57,6 +57,15 @@ impl Origins {
         }
     }
 
+    /// As [`Self::cors`], for an address whose clients may be told to send credentials: it takes none, but browsers refuse
+    /// their pages the answer otherwise. Where every origin is allowed, no credentials are.
+    pub fn cors_with_credentials(&self) -> CorsLayer {
+        match &self.allowed {
+            Allowed::Any => self.cors(),
+            Allowed::Listed(_) => self.cors().allow_credentials(true),
+        }
+    }
+
     /// Answers preflights and marks answers. Without credentials: the token travels in a header, never in a cookie.
     pub fn cors(&self) -> CorsLayer {
         let origin = match &self.allowed {

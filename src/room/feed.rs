@@ -350,6 +350,14 @@ impl Feed {
         Keep { events_max: state.settings.history_events, keep: limits.keep, bytes_max: limits.bytes_max }
     }
 
+    /// The number of something that is told to nobody here.
+    pub(super) fn issue(&self) -> EventId {
+        let mut state = self.lock();
+        let id = self.next_id(&state, 1);
+        state.history.issue(id);
+        id
+    }
+
     /// The first of so many ids that stand behind everything that was told.
     fn next_id(&self, state: &State, count: usize) -> EventId {
         let (epoch, revision) = state.at;

@@ -192,6 +192,12 @@ impl Feeds {
         Ok(Listening { cursor, recovered, event_id })
     }
 
+    /// A number for something that this room is not told, behind everything that it was.
+    #[must_use]
+    pub fn issue(&self, room: &RoomName) -> EventId {
+        self.feed_or_none(room).issue()
+    }
+
     /// The room's latest id, behind which [`Self::listen`] misses nothing. A room that nobody knows of has none yet.
     #[must_use]
     pub fn last(&self, room: &RoomName) -> EventId {

@@ -2,25 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::metrics::ROOM_KINDS;
 use crate::name::RoomName;
 
-/// Kinds that are counted apart: their number is known, whatever names clients make up.
-const KINDS: [&str; 13] = [
-    "base",
-    "campaign",
-    "channel",
-    "component",
-    "entity",
-    "global",
-    "presence",
-    "project",
-    "settlement",
-    "structure",
-    "table",
-    "thread",
-    "user",
-];
-/// All other rooms.
+/// Rooms of any other kind.
 const OTHER: &str = "other";
 
 /// Some rooms.
@@ -47,7 +32,7 @@ pub struct RoomStats {
 
 impl RoomStats {
     pub(super) fn new(bytes: usize) -> Self {
-        let by_kind = KINDS.into_iter().chain([OTHER]).map(|kind| (kind, RoomCount::default())).collect();
+        let by_kind = ROOM_KINDS.into_iter().map(|kind| (kind, RoomCount::default())).collect();
         Self { all: RoomCount::default(), bytes, by_kind }
     }
 
@@ -63,5 +48,5 @@ impl RoomStats {
 
 fn kind(room: &RoomName) -> &'static str {
     let kind = room.as_str().split_once(':').map_or(room.as_str(), |(kind, _)| kind);
-    KINDS.into_iter().find(|known| *known == kind).unwrap_or(OTHER)
+    ROOM_KINDS.into_iter().find(|known| *known == kind).unwrap_or(OTHER)
 }

@@ -8,9 +8,13 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
+use syncline_protocol::ErrorCode;
 use utoipa::ToSchema;
 
 use crate::auth::Level;
+use crate::event::Envelope;
+use crate::event::Event;
+use crate::event::EventId;
 use crate::event::Happening;
 use crate::http::AppState;
 use crate::http::body;
@@ -60,6 +64,11 @@ pub(in crate::http) struct NewEvent {
     #[serde(default)]
     #[schema(example = json!(["logs"]))]
     append: Vec<String>,
+    /// One of the user's Socket.IO connections is to acknowledge it; only in `user:ID`, and not with `alsoTo` or
+    /// `coalesceKey`. Sent again until one does, and kept while there is none: at most 100 for one user, as long as
+    /// histories are. Those who do not speak Socket.IO do not hear it.
+    #[serde(default)]
+    require_ack: bool,
 }
 
 /// On which way it came.
@@ -118,6 +127,10 @@ pub(in crate::http) async fn publish_event(
         return Err(body::over(EVENT_BYTES_MAX));
     }
     let new = checked(&body.bytes)?;
+    if new.require_ack {
+        let event_id = Some(hand_in(&state, &caller, &room, new)?.to_string());
+        return Ok((StatusCode::ACCEPTED, Json(Published { event_id })));
+    }
     let rooms = rooms(room, &new.also_to)?;
     for room in &rooms[1..] {
         caller.require_room(Level::Write, room).await?;
@@ -129,7 +142,31 @@ pub(in crate::http) async fn publish_event(
     Ok((StatusCode::ACCEPTED, Json(Published { event_id })))
 }
 
-fn tell(state: &AppState, caller: &Caller, rooms: Vec<RoomName>, new: NewEvent) -> Option<crate::event::EventId> {
+/// Gives a user something to acknowledge.
+fn hand_in(state: &AppState, caller: &Caller, room: &RoomName, new: NewEvent) -> Result<EventId, Problem> {
+    let wrong = |why: &'static str| Problem::wrong("requireAck", why);
+    let user = room.as_str().strip_prefix("user:").ok_or_else(|| wrong("only a user's own room acknowledges"))?;
+    if !new.also_to.is_empty() || new.coalesce_key.is_some() {
+        return Err(wrong("what is acknowledged is told in one room, and each time"));
+    }
+    let now = state.clock.now();
+    let id = state.feeds.issue(room);
+    let by = caller.member();
+    let envelope = Envelope {
+        room: room.as_str(),
+        user: by.as_ref().map(|member| &*member.user),
+        at_ms: now.wall_ms,
+        source: Source::from(new.source).word(),
+        revision: None,
+        correlation_id: new.correlation_id.as_deref(),
+    };
+    let event = Event::encode(id, envelope, happening(new.event, new.data));
+    let taken = state.courier.hand_in(&user.into(), event, now.moment);
+    taken.map_err(|full| Problem::new(ErrorCode::Overloaded, full.to_string()))?;
+    Ok(id)
+}
+
+fn tell(state: &AppState, caller: &Caller, rooms: Vec<RoomName>, new: NewEvent) -> Option<EventId> {
     let NewEvent { event, data, source, correlation_id, coalesce_key, append, .. } = new;
     let user = caller.member().map(|member| member.user);
     let author = Author { user, source: source.into(), correlation_id: correlation_id.map(Into::into), peer: None };
@@ -148,7 +185,7 @@ fn checked(bytes: &[u8]) -> Result<NewEvent, Problem> {
     let new: NewEvent = serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
         true => Problem::wrong(
             "body",
-            "expected event (a name), data (an object), source, correlationId, alsoTo, coalesceKey and append, no more",
+            "expected event (a name), data (an object), source, correlationId, alsoTo, coalesceKey, append and requireAck, no more",
         ),
         false => Problem::unreadable("body", "the body is not JSON"),
     })?;

@@ -26,7 +26,10 @@ const PATH: &str = "/socket.io";
 /// The address as requests reach it.
 pub fn routes(engine: &Engine, state: &AppState) -> Router<AppState> {
     let service = engine.0.clone();
-    Router::new().route_service(PATH, service.clone()).route_service("/socket.io/", service).layer(state.origins.cors())
+    Router::new()
+        .route_service(PATH, service.clone())
+        .route_service("/socket.io/", service)
+        .layer(state.origins.cors_with_credentials())
 }
 
 /// Whether a request asks for a WebSocket of Socket.IO.

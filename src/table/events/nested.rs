@@ -32,7 +32,11 @@ pub(super) fn told(happening: Happening, id: &Arc<str>, component: &ComponentCha
             let mut shown = now;
             shown.insert("id".to_owned(), Value::from(&**id));
             let restored = component.life == Some(Life::Restored);
-            happening.both("nestedComponent", shown).both("createdBy", who).with("restored", restored)
+            // Older clients get it as it was sent; where it stands among the others is for those who keep a copy.
+            let sent = shown.iter().filter(|(key, _)| !key.starts_with('$'));
+            let sent: Map<String, Value> = sent.map(|(key, value)| (key.clone(), value.clone())).collect();
+            let happening = happening.id("nestedComponent", sent).with("nestedComponent", shown);
+            happening.both("createdBy", who).with("restored", restored)
         }
         Some(Life::Deleted | Life::Purged) => happening.both("deletedBy", who),
         None => {
