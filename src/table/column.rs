@@ -38,8 +38,7 @@ impl<'a> Columns<'a> {
         Self { names: Names::new(table.fields.values()), is_declared: table.is_declared() }
     }
 
-    /// The column that `key` names: by id, or by a name that only one field has. In an undeclared table, any id and any flag
-    /// of one.
+    /// The column that `key` names: by id, or by a name that only one field has.
     ///
     /// # Errors
     /// There is none, or several have the name; in an undeclared table, a key that cannot be an id.
@@ -47,10 +46,15 @@ impl<'a> Columns<'a> {
         match self.names.find(key) {
             Ok(field) => Ok(Column::Known(field)),
             Err(unknown) if self.is_declared => Err(unknown),
-            Err(_) => match key.split_once('/') {
-                Some((field, flag)) => check_flag(field, flag).map(|()| Column::Flag(key)),
-                None => field::check_row_id(key).map(|()| Column::Free(key)),
-            },
+            Err(_) => field::check_row_id(key).map(|()| Column::Free(key)),
+        }
+    }
+
+    /// As [`Self::find`], for what is to be written: in an undeclared table also one flag of a field.
+    pub(super) fn find_written(&self, key: &'a str) -> Result<Column<'a>, Wrong> {
+        match (self.find(key), key.split_once('/')) {
+            (Err(_), Some((field, flag))) if !self.is_declared => check_flag(field, flag).map(|()| Column::Flag(key)),
+            (found, _) => found,
         }
     }
 }

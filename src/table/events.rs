@@ -143,14 +143,15 @@ pub fn happenings(doc: &DocName, change: &ChangeSet) -> Vec<Happening> {
 }
 
 /// What rooms other than the document's own are told about a change: the thread of a new message, and the entity that a
-/// component belongs to. Costs nothing for tables. A name that cannot be a room's is left out.
+/// component belongs to. Costs nothing for tables. A name that cannot be a room's is left out, and so are messages that are
+/// not told one by one.
 #[must_use]
 pub fn elsewhere(doc: &DocName, change: &ChangeSet) -> Vec<(RoomName, Vec<Happening>)> {
     let (key, id) = own_id(doc);
     let mut rooms: BTreeMap<String, Vec<Happening>> = BTreeMap::new();
     match doc.kind() {
         Some("channel") => {
-            for (message, row) in &change.rows {
+            for (message, row) in table::rows(change).take(RECORDS_PER_EVENT) {
                 let Some(thread) = channel::thread(row) else { continue };
                 let told = channel::sent(message, row, change).id(key, id);
                 rooms.entry(format!("thread:{thread}")).or_default().push(told);

@@ -1,6 +1,5 @@
 //! The events of nested components, in the words of the older clients.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Map;
@@ -26,10 +25,10 @@ pub(super) fn told(happening: Happening, id: &Arc<str>, component: &ComponentCha
     let record = happening.fields.get("recordId").cloned().unwrap_or_default();
     let happening = happening.id("rowId", record).id("nestedComponentId", &**id);
     let happening = happening.id("parentId", component.parent.as_deref());
-    let now = content(&component.changed, |changed| &changed.new);
     match component.life {
         Some(Life::Created | Life::Restored) => {
-            let mut shown = now;
+            let there = component.changed.iter().filter(|(_, changed)| !changed.new.is_null());
+            let mut shown = content(there, |changed| &changed.new);
             shown.insert("id".to_owned(), Value::from(&**id));
             let restored = component.life == Some(Life::Restored);
             // Older clients get it as it was sent; where it stands among the others is for those who keep a copy.
@@ -40,7 +39,7 @@ pub(super) fn told(happening: Happening, id: &Arc<str>, component: &ComponentCha
         }
         Some(Life::Deleted | Life::Purged) => happening.both("deletedBy", who),
         None => {
-            let before = content(&component.changed, |changed| &changed.old);
+            let (now, before) = sides(component);
             happening.both("updates", now).with("previous", before).both("updatedBy", who)
         }
     }
@@ -49,17 +48,27 @@ pub(super) fn told(happening: Happening, id: &Arc<str>, component: &ComponentCha
 /// The component's line in `records:updated`.
 pub(super) fn line(id: &Arc<str>, component: &ComponentChange) -> Value {
     let (_, event) = name(component).split_once("nested-").unwrap_or_default();
+    let (now, before) = sides(component);
     json!({
         "id": &**id,
         "parentId": component.parent.as_deref(),
         "event": event,
-        "changed": content(&component.changed, |changed| &changed.new),
-        "previous": content(&component.changed, |changed| &changed.old),
+        "changed": now,
+        "previous": before,
     })
 }
 
+/// What is now, and what was before.
+fn sides(component: &ComponentChange) -> (Map<String, Value>, Map<String, Value>) {
+    let side = |side| content(&component.changed, side);
+    (side(|changed| &changed.new), side(|changed| &changed.old))
+}
+
 /// One side of a change in the shape in which a client sends it: `props` with their own level, `parentId` for the parent.
-fn content(changed: &BTreeMap<Arc<str>, Changed>, side: fn(&Changed) -> &Value) -> Map<String, Value> {
+fn content<'a>(
+    changed: impl IntoIterator<Item = (&'a Arc<str>, &'a Changed)>,
+    side: fn(&Changed) -> &Value,
+) -> Map<String, Value> {
     let mut content = Map::new();
     for (key, changed) in changed {
         let value = side(changed).clone();

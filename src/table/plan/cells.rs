@@ -57,7 +57,7 @@ pub(super) fn wishes<'a>(columns: &Columns<'a>, cells: &'a Cells, place: Place) 
     let mut wishes: Vec<Wish<'a>> = Vec::with_capacity(cells.len());
     let mut seen = HashSet::with_capacity(cells.len());
     for (key, wanted) in cells {
-        let column = columns.find(key).map_err(|wrong| place.refused(key, wrong, wanted))?;
+        let column = columns.find_written(key).map_err(|wrong| place.refused(key, wrong, wanted))?;
         let own = if let Column::Flag(key) = column { key } else { column.id() };
         if !seen.insert(own) {
             return Err(Refused::wrong(place.cell(key), "this field is given twice, by id and by name"));
