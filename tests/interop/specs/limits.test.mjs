@@ -10,9 +10,6 @@ import { until, windowOf } from '../lib/until.mjs'
 
 const server = await Server.start({ after }, { dev: false, config: '[rooms."project:small*"]\nmax_clients = 2\n' })
 
-/** One in a queue asks again after so long. */
-const TURN_MS = 2_000
-
 let rooms = 0
 const newRoom = (kind = 'project') => `${kind}:limits${++rooms}`
 
@@ -152,28 +149,27 @@ describe('limits of connections', { concurrency: 4 }, () => {
     test(`beyond the ceiling one waits in a queue, hears its place, and enters in order (${mode.name})`, async (t) => {
       const env = { SYNCLINE_LIMITS__CONNECTIONS: '2', SYNCLINE_LIMITS__QUEUE_WAITING: '3' }
       const own = await Server.start(t, { dev: false, env })
-      const room = newRoom()
-      const inside = [await connect(t, own, person('in'), { mode }), await connect(t, own, person('in'), { mode })]
-      for (const socket of inside) await done(socket, 'subscribe', { room })
+      const room = newRoom('channel')
+      const inside = [await listen(t, own, person('in'), { mode }), await listen(t, own, person('in'), { mode })]
+      for (const { socket } of inside) await done(socket, 'subscribe', { room })
 
       const order = []
       const waiting = []
       for (let n = 0; n < 3; n++) {
         const socket = dial(t, own, person(`waiting${n}`), { mode })
         const waiter = { socket, places: [], queued: [] }
-        // Read from the packets, so that a place is seen also while the page is still waiting for its connection.
-        socket.io.on('packet', ({ data }) => {
-          if (data?.[0] === 'queue:status') waiter.queued.push(data[1])
-          if (data?.[0] === 'queue:status') waiter.places.push(data[1].position)
+        socket.on('queue:status', (told) => {
+          waiter.queued.push(told)
+          waiter.places.push(told.position)
         })
         waiting.push(waiter)
         await until(() => waiter.places.at(-1) === n + 1, () => `place ${n + 1}, heard ${JSON.stringify(waiter.queued)}`)
         assert.ok(waiter.queued.every(({ estimatedWaitMs }) => Number.isFinite(estimatedWaitMs) && estimatedWaitMs >= 0))
-        waiter.admitted = until(async () => {
-          const answer = await socket.timeout(TURN_MS).emitWithAck('subscribe', { room }).catch(() => null)
-          if (answer?.success === false) assert.equal(answer.code, 'OVERLOADED')
-          return answer?.success
-        }, `waiter ${n} inside`).then(() => order.push(n))
+        // What is asked while waiting is carried out when there is a place, in its order.
+        waiter.admitted = Promise.all([
+          done(socket, 'subscribe', { room }),
+          ...['a', 'b', 'c'].map((text) => done(socket, 'message:send', { channelId: room, text: `${n}${text}` }))
+        ]).then(() => order.push(n))
         waiter.admitted.catch(() => {})
       }
       const overflow = dial(t, own, person('late'), { mode })
@@ -183,15 +179,18 @@ describe('limits of connections', { concurrency: 4 }, () => {
       assert.equal(overflow.connected, false)
 
       assert.deepEqual(order, [], 'nobody enters while there is no place')
-      inside[0].disconnect()
+      inside[0].socket.disconnect()
       await waiting[0].admitted
+      assert.deepEqual([waiting[0].places.at(-1), waiting[0].queued.at(-1).estimatedWaitMs], [0, 0])
       await until(() => waiting[1].places.at(-1) === 1 && waiting[2].places.at(-1) === 2, 'the others move up')
       // One who gives up makes room in the queue, not in front.
       waiting[1].socket.disconnect()
       await until(() => waiting[2].places.at(-1) === 1, 'the last one is first')
-      inside[1].disconnect()
+      await until(() => inside[1].heard.of('message:sent').length === 3, 'what the first one had to say')
+      inside[1].socket.disconnect()
       await waiting[2].admitted
       assert.deepEqual(order, [0, 2])
+      assert.deepEqual(inside[1].heard.of('message:sent').map(({ text }) => text), ['0a', '0b', '0c'])
       overflow.connect()
       await until(() => overflow.connected || overflow.active, 'a place in the queue')
     })

@@ -17,6 +17,8 @@ const MOVERS = 8
 const [WATCHERS, CUTS_EACH] = [20, 10]
 /** Of the cuts with a short history, every so manieth lasts longer than that. */
 const AWAY_EVERY = 3
+/** Told to one who was too slow for what the room keeps: from here on it goes on live. */
+const FELL_BEHIND = 'room:recovered'
 const SETTLE_MS = 60_000
 
 /** Draws that the seed determines; how they meet is still the machine's. */
@@ -87,7 +89,8 @@ class Guest {
     this.socket = socket
     socket.onAny((event, payload) => {
       const stay = this.stays.get(payload.room)
-      if (stay !== undefined) stay.hear({ event, ...payload })
+      if (event === FELL_BEHIND) this.#begin(stay.log, payload)
+      else if (stay !== undefined) stay.hear({ event, ...payload })
       else if (event === 'tick') this.strays.push(payload)
     })
     await connected(socket)
@@ -97,9 +100,15 @@ class Guest {
   join (log) {
     return new Promise((resolve, reject) => this.socket.emit('subscribe', { room: log.room }, (answer) => {
       if (answer.success !== true) return reject(new Error(JSON.stringify(answer)))
-      this.stays.set(log.room, new Stay(log, answer))
+      this.#begin(log, answer)
       resolve()
     }))
+  }
+
+  #begin (log, answer) {
+    const before = this.stays.get(log.room)
+    if (before !== undefined) this.former.push(before)
+    this.stays.set(log.room, new Stay(log, answer))
   }
 
   leave (room) {
@@ -200,7 +209,15 @@ describe('rooms', { concurrency: 1 }, () => {
       const watcher = { stays: [], returns: 0, socket: dial(t, server, person(`watcher${n}`), { mode, reconnectionDelay: 10, reconnectionDelayMax: 50 }) }
       const { socket } = watcher
       watcher.stay = null
-      socket.onAny((event, payload) => { if (payload.room === log.room) watcher.stay?.hear({ event, ...payload }) })
+      const begin = (answer) => {
+        if (watcher.stay !== null) lost++
+        watcher.stay = new Stay(log, answer)
+        watcher.stays.push(watcher.stay)
+      }
+      socket.onAny((event, payload) => {
+        if (event === FELL_BEHIND) begin(payload)
+        else if (payload.room === log.room) watcher.stay?.hear({ event, ...payload })
+      })
       socket.on('connect', () => {
         const since = watcher.stay?.last
         socket.emit('subscribe', { room: log.room, ...(since === undefined ? {} : { since }) }, (answer) => {
@@ -208,9 +225,7 @@ describe('rooms', { concurrency: 1 }, () => {
           if (answer.success !== true) return
           watcher.returns++
           if (answer.recovered && watcher.stay !== null) return
-          if (watcher.stay !== null) lost++
-          watcher.stay = new Stay(log, answer)
-          watcher.stays.push(watcher.stay)
+          begin(answer)
         })
       })
       return watcher
@@ -239,7 +254,7 @@ describe('rooms', { concurrency: 1 }, () => {
         returns++
       }
     }
-    await Promise.all([talk(), Promise.all(watchers.map(cut)).finally(() => { cutting = false })])
+    await Promise.all([talk(), talk(), talk(), Promise.all(watchers.map(cut)).finally(() => { cutting = false })])
     await log.tell()
     await until(() => watchers.every(({ stay }) => stay.isWhole),
       () => JSON.stringify(watchers.map(({ stay }) => [stay.heard.length, log.behind(stay.from).length])), SETTLE_MS)

@@ -10,7 +10,7 @@ import {
 import { token } from '../lib/token.mjs'
 import { until } from '../lib/until.mjs'
 
-const env = { SYNCLINE_LIMITS__FAILED_CONNECTS_PER_MINUTE: '0', SYNCLINE_AUTH__GRACE_SECONDS: '1' }
+const env = { SYNCLINE_LIMITS__FAILED_CONNECTS_PER_MINUTE: '0', SYNCLINE_AUTH__GRACE_SECONDS: '1', SYNCLINE_AUTH__LEEWAY_SECONDS: '0' }
 const server = await Server.start({ after }, { dev: false, env })
 
 let projects = 0
@@ -130,15 +130,36 @@ for (const mode of MODES) {
       const { eventId } = await done(socket, 'subscribe', { room })
       const expiring = await heard.heard('token:expiring')
       assert.ok(Date.parse(expiring.expiresAt) > 0 || expiring.expiresAt > 0)
-      let reason = null
-      socket.on('disconnect', (why) => { reason = why })
+      let returns = 0
+      socket.on('connect', () => { returns++ })
+      // The client shows at once what the page then has.
+      socket.on('disconnect', () => { fresh = who.token })
       await heard.until(({ code }) => code === 'AUTH_EXPIRED', 'AUTH_EXPIRED')
-      await until(() => reason !== null, 'the end')
+      await until(() => returns === 1, 'the way back')
       await tell(room, 'task_created', { task: { id: 'missed' } })
-      fresh = who.token
-      await connected(socket.connect())
       assert.equal((await done(socket, 'subscribe', { room, since: eventId })).recovered, true)
       assert.equal((await heard.heard('task_created')).data.task.id, 'missed')
+    })
+
+    test('failure 1, authentication: a token is renewed in time on the live connection, which goes on', async (t) => {
+      const who = person('alice')
+      const room = newProject()
+      const short = { sub: who.sub, token: token({ [room]: 'read' }, { ...who.claims, ttlSeconds: 2 }) }
+      const ends = Date.now() + 2_000 + 1_000
+      const { socket, heard } = await listen(t, server, short, { mode })
+      await done(socket, 'subscribe', { room })
+      let broken = 0
+      socket.on('disconnect', () => { broken++ })
+      await heard.heard('token:expiring')
+      await refused(socket, 'token:renew', { token: 'made up' }, 'AUTH_FAILED')
+      await refused(socket, 'token:renew', {}, 'INVALID_PAYLOAD')
+      const { expiresAt } = await done(socket, 'token:renew', { token: who.token })
+      assert.ok(expiresAt !== undefined)
+      await until(() => Date.now() > ends + 1_000, 'a time at which the former token does not hold any more')
+      await fence(server, operator, room, { heard })
+      assert.equal(broken, 0)
+      // The rights are those of the new token.
+      await done(socket, 'subscribe', { room: newProject() })
     })
 
     test('failure 2, delivery: what is sent while the line is cut arrives once, and what was missed is heard once', async (t) => {
@@ -259,6 +280,29 @@ describe('specification 003: a connection that is slow to read', { concurrency: 
     const moves = slow.events.filter(({ event }) => event === 'user:cursor-moved').map(({ position }) => position)
     assert.deepEqual(moves, moves.toSorted((a, b) => a - b))
     assert.equal(moves.at(-1), MOVES)
+  })
+
+  test('one who does not read falls behind what the room keeps, is told so, and goes on from there', async (t) => {
+    const room = newProject()
+    await settings(room, { historyEvents: 5 })
+    const slow = await Polling.open(t, server, person('slow').token)
+    const { eventId } = await slow.ask('subscribe', { room })
+    const TOLD = 120
+    const ids = []
+    for (let n = 0; n < TOLD; n++) ids.push(await tell(room, 'task_progress', { n, log: 'x'.repeat(100_000) }))
+    ids.push(await tell(room, 'task_updated', { n: TOLD }))
+    await slow.until((events) => events.some(({ data }) => data?.n === TOLD), 'the last event')
+    let last = eventId
+    for (const told of slow.events) {
+      if (told.event === 'room:recovered') {
+        assert.deepEqual([told.room, told.recovered], [room, false])
+        last = told.eventId
+      } else if (told.room === room && ids.includes(told.eventId)) {
+        assert.equal(told.eventId, ids.find((id) => id > last), 'no gap without a word')
+        last = told.eventId
+      }
+    }
+    assert.ok(slow.events.some(({ event }) => event === 'room:recovered'))
   })
 
   test('a room that is given a time to live forgets what happened when everybody has left it', async (t) => {
