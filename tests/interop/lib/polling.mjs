@@ -57,7 +57,7 @@ export class Polling {
     if (kind === '3') this.#acks.set(Number(id), JSON.parse(json)[0])
     if (kind === '2') {
       const [event, payload] = JSON.parse(json)
-      this.events.push({ event, ...payload })
+      this.events.push({ ...payload, event })
     }
   }
 

@@ -96,7 +96,7 @@ export class Heard {
   events = []
 
   constructor (socket) {
-    socket.onAny((event, payload) => this.events.push({ event, ...payload }))
+    socket.onAny((event, payload) => this.events.push({ ...payload, event }))
   }
 
   of (...names) { return this.events.filter(({ event }) => names.includes(event)) }

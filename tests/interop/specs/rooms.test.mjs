@@ -90,7 +90,7 @@ class Guest {
     socket.onAny((event, payload) => {
       const stay = this.stays.get(payload.room)
       if (event === FELL_BEHIND) this.#begin(stay.log, payload)
-      else if (stay !== undefined) stay.hear({ event, ...payload })
+      else if (stay !== undefined) stay.hear({ ...payload, event })
       else if (event === 'tick') this.strays.push(payload)
     })
     await connected(socket)
@@ -216,7 +216,7 @@ describe('rooms', { concurrency: 1 }, () => {
       }
       socket.onAny((event, payload) => {
         if (event === FELL_BEHIND) begin(payload)
-        else if (payload.room === log.room) watcher.stay?.hear({ event, ...payload })
+        else if (payload.room === log.room) watcher.stay?.hear({ ...payload, event })
       })
       socket.on('connect', () => {
         const since = watcher.stay?.last
