@@ -1,20 +1,22 @@
 //! How often, and how many: token buckets, a bounded table of them, and counts of connections. Time comes in.
 
+pub mod connections;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::hash::Hash;
 use std::hash::RandomState;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
-use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
+
+pub use connections::ConnectionCounts;
+pub use connections::ConnectionGuard;
 
 /// One token. A rate of one per minute adds one of these per millisecond, so that integers are exact for all rates.
 const TOKEN: i64 = 60_000;
@@ -170,108 +172,6 @@ pub fn address_key(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Counts connections, of all and of each user.
-#[derive(Debug)]
-pub struct ConnectionCounts {
-    total_max: Option<NonZeroUsize>,
-    per_user_max: Option<NonZeroUsize>,
-    counts: Mutex<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    total: usize,
-    /// Only users with a connection have an entry: the map is bounded by `total`.
-    users: HashMap<Arc<str>, usize>,
-}
-
-/// One counted connection; it counts until it is dropped.
-#[derive(Debug)]
-#[must_use = "the connection is counted until this is dropped"]
-pub struct ConnectionGuard {
-    counts: Arc<ConnectionCounts>,
-    user: Option<Arc<str>>,
-}
-
-impl ConnectionCounts {
-    /// Nobody yet. `None` is no limit.
-    #[must_use]
-    pub fn new(total_max: Option<NonZeroUsize>, per_user_max: Option<NonZeroUsize>) -> Arc<Self> {
-        Arc::new(Self { total_max, per_user_max, counts: Mutex::default() })
-    }
-
-    /// Counts one more connection. Without a user only the total is counted.
-    ///
-    /// # Errors
-    /// [`ErrorCode::Overloaded`] when the server is full, [`ErrorCode::RateLimited`] when this user's share is.
-    pub fn try_enter(self: &Arc<Self>, user: Option<&str>) -> Result<ConnectionGuard, ErrorCode> {
-        let mut counts = lock(&self.counts);
-        if self.total_max.is_some_and(|max| counts.total >= max.get()) {
-            return Err(ErrorCode::Overloaded);
-        }
-        let user = user.map(|user| self.count_user(&mut counts, user)).transpose()?;
-        counts.total += 1;
-        Ok(ConnectionGuard { counts: Arc::clone(self), user })
-    }
-
-    fn count_user(&self, counts: &mut Counts, user: &str) -> Result<Arc<str>, ErrorCode> {
-        let user = counts.users.get_key_value(user).map_or_else(|| Arc::from(user), |(user, _)| Arc::clone(user));
-        let count = counts.users.entry(Arc::clone(&user)).or_default();
-        if self.per_user_max.is_some_and(|max| *count >= max.get()) {
-            return Err(ErrorCode::RateLimited);
-        }
-        *count += 1;
-        Ok(user)
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn total(&self) -> usize {
-        lock(&self.counts).total
-    }
-
-    /// How many this user has.
-    #[must_use]
-    pub fn of_user(&self, user: &str) -> usize {
-        lock(&self.counts).users.get(user).copied().unwrap_or(0)
-    }
-}
-
-impl ConnectionGuard {
-    /// Counts the connection for a user too, who became known after it was opened.
-    ///
-    /// # Errors
-    /// [`ErrorCode::RateLimited`] when the user's share is used up; the guard is as before.
-    pub fn identify(&mut self, user: &str) -> Result<(), ErrorCode> {
-        if self.user.as_deref() == Some(user) {
-            return Ok(());
-        }
-        let mut counts = lock(&self.counts.counts);
-        let user = self.counts.count_user(&mut counts, user)?;
-        if let Some(former) = self.user.replace(user) {
-            leave(&mut counts, &former);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        let mut counts = lock(&self.counts.counts);
-        counts.total = counts.total.saturating_sub(1);
-        if let Some(user) = &self.user {
-            leave(&mut counts, user);
-        }
-    }
-}
-
-fn leave(counts: &mut Counts, user: &str) {
-    match counts.users.get_mut(user) {
-        Some(count) if *count > 1 => *count -= 1,
-        _ => drop(counts.users.remove(user)),
-    }
-}
-
 /// Counters stay usable when a holder of the lock panicked: every step leaves them whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -386,33 +286,5 @@ mod tests {
         ] {
             assert_eq!(address_key(address.parse().unwrap()).to_string(), key);
         }
-    }
-
-    #[test]
-    fn connections_are_counted_until_they_end() {
-        let counts = ConnectionCounts::new(NonZeroUsize::new(3), NonZeroUsize::new(2));
-        let one = counts.try_enter(Some("alice")).unwrap();
-        let two = counts.try_enter(Some("alice")).unwrap();
-        assert_eq!(counts.try_enter(Some("alice")).unwrap_err(), ErrorCode::RateLimited);
-        let mut three = counts.try_enter(None).unwrap();
-        assert_eq!(counts.try_enter(Some("bob")).unwrap_err(), ErrorCode::Overloaded);
-        assert_eq!(three.identify("alice").unwrap_err(), ErrorCode::RateLimited);
-        drop(one);
-        three.identify("alice").unwrap();
-        three.identify("alice").unwrap();
-        assert_eq!((counts.total(), counts.of_user("alice")), (2, 2));
-        three.identify("bob").unwrap();
-        assert_eq!((counts.of_user("alice"), counts.of_user("bob")), (1, 1));
-        drop((two, three));
-        assert_eq!((counts.total(), counts.of_user("alice"), counts.of_user("bob")), (0, 0, 0));
-        assert!(lock(&counts.counts).users.is_empty());
-    }
-
-    #[test]
-    fn a_refused_user_leaves_no_entry() {
-        let counts = ConnectionCounts::new(NonZeroUsize::new(1), None);
-        let _one = counts.try_enter(None).unwrap();
-        assert!(counts.try_enter(Some("alice")).is_err());
-        assert!(lock(&counts.counts).users.is_empty());
     }
 }

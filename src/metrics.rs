@@ -32,17 +32,20 @@ pub enum Transport {
     YWebsocket,
     /// `/collab`.
     Hocuspocus,
+    /// `/socket.io/`, by WebSocket or by polling.
+    SocketIo,
 }
 
 impl Transport {
     /// Every transport.
-    pub const ALL: [Self; 2] = [Self::YWebsocket, Self::Hocuspocus];
+    pub const ALL: [Self; 3] = [Self::YWebsocket, Self::Hocuspocus, Self::SocketIo];
 
     /// Its label.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::YWebsocket => "y_websocket",
+            Self::SocketIo => "socket_io",
             Self::Hocuspocus => "hocuspocus",
         }
     }

@@ -16,6 +16,7 @@ const LINES_MAX: usize = 500;
 const ENGINES: &[(&str, &[&str])] = &[
     ("axum", &["src/http/"]),
     ("tungstenite", &["src/http/ws/"]),
+    ("engineioxide", &["src/http/socketio/"]),
     ("yrs", &["src/document/", "src/table/"]),
     ("sled", &["src/store/sled.rs", "src/store/local/"]),
     ("bincode", &["src/store/record.rs"]),

@@ -13,6 +13,7 @@ use syncline::clock::Clock;
 use syncline::document::core::Guards;
 use syncline::document::memory::Memory;
 use syncline::document::port::Language;
+use syncline::document::port::Line;
 use syncline::document::port::Port;
 use syncline::document::surroundings::Surroundings;
 use syncline::hub::Hub;
@@ -171,8 +172,8 @@ impl Reader {
         let limits = OutboxLimits { bytes_max: 4 << 20, frames_max: 1024 };
         let wire = Arc::new(Sink::default());
         let outbox = Arc::new(Outbox::new(Moment(1_000), limits, budget, wire.clone()));
-        let port = Port { outbox: outbox.clone(), channel: ChannelId(0), language: Language::YWebsocket };
-        let joined = hub.join(name, Access::Write, None, port).await;
+        let line = Line { outbox: outbox.clone(), channel: ChannelId(0), language: Language::YWebsocket };
+        let joined = hub.join(name, Access::Write, None, Port::Line(line)).await;
         let reader = Self { membership: joined.expect("the document opens"), outbox, wire };
         reader.taken(1).await; // Its step 1.
         reader.say(vec![step1()]).await;

@@ -18,6 +18,7 @@
 //! | [`message`] | the messages that all dialects share |
 //! | [`y_websocket`] | frames of the `y-websocket` dialect: one document per socket |
 //! | [`hocuspocus`] | frames of the `@hocuspocus/provider` dialect: many documents on one socket, each frame addressed |
+//! | [`socket_io`] | packets of Socket.IO around their JSON |
 //! | [`session`] | one connection: what may happen next, and what must |
 //!
 //! Modules in dependency order (a module imports only what stands above it):
@@ -38,6 +39,7 @@ pub mod message;
 // dialects
 pub mod y_websocket;
 pub mod hocuspocus;
+pub mod socket_io;
 // decisions
 pub mod session;
 

@@ -40,6 +40,9 @@ use crate::http::AppState;
 use crate::http::origins::Origins;
 use crate::http::serve;
 use crate::http::serve::Door;
+use crate::http::socketio;
+use crate::http::socketio::Gateway;
+use crate::http::socketio::Rates;
 use crate::http::ws::SocketLimits;
 use crate::http::ws::Sockets;
 use crate::hub::Hub;
@@ -50,6 +53,8 @@ use crate::limit::TokenBucket;
 use crate::metrics::Metrics;
 use crate::outbox::Budget;
 use crate::outbox::OutboxLimits;
+use crate::room::Courier;
+use crate::room::CourierLimits;
 use crate::room::FeedLimits;
 use crate::room::Feeds;
 use crate::store::Store;
@@ -69,6 +74,9 @@ const COMPACTIONS_MAX: usize = 1;
 const UNPROVED_BYTES_MAX: usize = 128 << 20;
 /// Addresses and users remembered for failed connects.
 const FAILED_CONNECT_KEYS_MAX: usize = 100_000;
+/// Events of one user that wait to be acknowledged, and bytes of those of all users.
+const PARCELS_MAX: usize = 100;
+const PARCEL_BYTES_MAX: usize = 64 << 20;
 /// Longer than this no flush takes on a working disk.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(30);
 /// Beyond the stagger, how long connections and requests may take to end.
@@ -182,6 +190,7 @@ impl Server {
         let _ = auth.refresh().await;
         let outboxes = Budget::new(unlimited(config.limits.outbox_total_bytes));
         let feeds = Feeds::new(feed_limits(&config), clock);
+        let courier = Arc::new(Courier::new(courier_limits(&config)));
         let around = Surroundings {
             store: store.clone(),
             clock,
@@ -217,6 +226,7 @@ impl Server {
         let state = AppState::new(http::Parts {
             hub: hub.clone(),
             feeds: feeds.clone(),
+            courier: courier.clone(),
             auth: auth.clone(),
             clock,
             prometheus: prometheus.clone(),
@@ -226,16 +236,24 @@ impl Server {
             settings: http_settings(&config),
         });
         let edge = Edge { tasks: &tasks, stop: &stop_listening };
+        let engine = Gateway::engine(state.clone(), socketio_settings(&config), socketio_rates(&config));
+        let upgrades = || {
+            let (documents, rooms, state) = (sockets.clone(), engine.clone(), state.clone());
+            Some(serve::Sockets { documents, rooms, state })
+        };
         let (address, admin_address) = match config.admin_listen {
-            None => (edge.listen(config.listen, Door::new(http::router(state), Some(sockets.clone())))?, None),
+            None => {
+                let door = Door::new(http::router(state.clone(), &engine), upgrades());
+                (edge.listen(config.listen, door)?, None)
+            }
             Some(admin) => {
                 let admin = edge.listen(admin, Door::new(http::admin_router(state.clone()), None))?;
-                let door = Door::new(http::public_router(state), Some(sockets.clone()));
+                let door = Door::new(http::public_router(state.clone(), &engine), upgrades());
                 (edge.listen(config.listen, door)?, Some(admin))
             }
         };
         metrics.documents_quarantined.set(guards.quarantine.len() as f64);
-        spawn_upkeep(&tasks, &stop_listening, sockets, feeds, prometheus);
+        spawn_upkeep(&tasks, &stop_listening, sockets, (feeds, courier), prometheus);
         watch_engine(&guards);
         Ok(Self {
             address,
@@ -313,7 +331,7 @@ fn spawn_upkeep(
     tasks: &TaskTracker,
     stop: &CancellationToken,
     sockets: Arc<Sockets>,
-    feeds: Arc<Feeds>,
+    (feeds, courier): (Arc<Feeds>, Arc<Courier>),
     prometheus: PrometheusHandle,
 ) {
     let stopped = stop.clone();
@@ -325,6 +343,7 @@ fn spawn_upkeep(
                 sockets.metrics.held_refusals.set(sockets.held.load(Ordering::Relaxed) as f64);
                 prometheus.run_upkeep();
                 feeds.sweep();
+                courier.sweep(sockets.clock.now().moment);
             }
         };
         let telling = async {
@@ -417,6 +436,28 @@ fn failed_connects(config: &Config) -> Option<KeyedLimiter> {
 
 fn feed_limits(config: &Config) -> FeedLimits {
     FeedLimits { events_max: config.history.events, keep: config.history.keep, ..FeedLimits::default() }
+}
+
+fn socketio_settings(config: &Config) -> socketio::Settings {
+    socketio::Settings {
+        connections: config.limits.connections.map(NonZeroUsize::get),
+        queue_waiting: config.limits.queue_waiting,
+        message_bytes: unlimited(config.limits.message_bytes),
+    }
+}
+
+fn socketio_rates(config: &Config) -> Rates {
+    let rate = |limit: Limit| limit.map(|limit| u32::try_from(limit.get()).unwrap_or(u32::MAX));
+    let limits = &config.limits;
+    Rates::per_minute(
+        rate(limits.messages_per_minute),
+        rate(limits.typing_per_minute),
+        rate(limits.presence_per_minute),
+    )
+}
+
+fn courier_limits(config: &Config) -> CourierLimits {
+    CourierLimits { parcels_max: PARCELS_MAX, bytes_max: PARCEL_BYTES_MAX, keep: config.history.keep }
 }
 
 fn http_settings(config: &Config) -> http::Settings {

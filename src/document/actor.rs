@@ -252,8 +252,9 @@ impl Actor {
         let mut written = Written::default();
         match std::mem::take(&mut self.touched) {
             Touched::Some(readers) => {
-                for port in readers.into_iter().filter_map(|reader| self.core.port(reader)) {
-                    written += port.outbox.flush(now);
+                let ports = readers.into_iter().filter_map(|reader| self.core.port(reader));
+                for outbox in ports.filter_map(Port::outbox) {
+                    written += outbox.flush(now);
                 }
             }
             Touched::All => {
@@ -261,8 +262,8 @@ impl Actor {
                 if self.core.readers().len() > READERS_INLINE && workers > 1 {
                     return self.write_in_parallel();
                 }
-                for (_, port) in self.core.readers() {
-                    written += port.outbox.flush(now);
+                for outbox in self.core.readers().filter_map(|(_, port)| port.outbox()) {
+                    written += outbox.flush(now);
                 }
             }
         }
@@ -271,7 +272,7 @@ impl Actor {
 
     /// A call to the system costs microseconds; a thousand of them belong to more than one core.
     fn write_in_parallel(&self) {
-        let outboxes: Vec<Arc<Outbox>> = self.core.readers().map(|(_, port)| port.outbox.clone()).collect();
+        let outboxes: Vec<Arc<Outbox>> = self.core.readers().filter_map(|(_, port)| port.outbox().cloned()).collect();
         for share in outboxes.chunks(READERS_INLINE / 2) {
             let (share, clock, metrics) = (share.to_vec(), self.around.clock, self.around.metrics.clone());
             tokio::spawn(async move {
@@ -427,7 +428,7 @@ impl Actor {
     fn end(&mut self, reader: ReaderId, code: ErrorCode) {
         self.around.metrics.refused(code);
         if let Some(port) = self.core.port(reader) {
-            port.outbox.end(port.channel, code);
+            port.end(code);
         }
     }
 

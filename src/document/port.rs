@@ -1,5 +1,6 @@
 //! How a document reaches one of its channels: a message is encoded once, and each language puts its own head before it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,15 +34,30 @@ pub enum Language {
     },
 }
 
-/// How a document reaches one of its channels.
+/// How a document reaches one of its readers.
 #[derive(Debug, Clone)]
-pub struct Port {
+pub enum Port {
+    /// A channel of a connection that speaks Yjs.
+    Line(Line),
+    /// Somebody who is present and hears nothing here, but that it ended: what others do comes to it from the room.
+    Silent(Arc<dyn Ends>),
+}
+
+/// A channel of a connection that speaks Yjs.
+#[derive(Debug, Clone)]
+pub struct Line {
     /// The connection's outbox.
     pub outbox: Arc<Outbox>,
     /// The channel on that connection.
     pub channel: ChannelId,
     /// What is spoken there.
     pub language: Language,
+}
+
+/// Hears that a document ended a silent reader. Called on the document's own task: it must not wait.
+pub trait Ends: Send + Sync + fmt::Debug {
+    /// The document was deleted (`NOT_FOUND`), cannot be used, or the reader said what nobody may say. It is out.
+    fn ended(&self, code: ErrorCode);
 }
 
 /// A message, encoded once for everybody who hears it.
@@ -80,52 +96,62 @@ impl Encoded {
 }
 
 impl Port {
-    /// How the channel hears that something is durable.
+    /// A reader that hears nothing but its end.
+    #[must_use]
+    pub fn silent(ends: Arc<dyn Ends>) -> Self {
+        Self::Silent(ends)
+    }
+
+    /// How the reader hears that something is durable. A silent one is never asked for anything.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
-        match self.language {
-            Language::YWebsocket => Receipt::Echo,
-            Language::Hocuspocus { .. } => Receipt::Status,
+        match self {
+            Self::Line(Line { language: Language::YWebsocket, .. }) => Receipt::Echo,
+            Self::Line(Line { language: Language::Hocuspocus { .. }, .. }) | Self::Silent(_) => Receipt::Status,
         }
     }
 
     /// Queues a change. `false`: it does not fit.
     #[must_use]
     pub fn push(&self, message: &mut Encoded) -> bool {
-        match &self.language {
-            Language::YWebsocket => self.outbox.push(self.channel, message.frame.clone()),
-            Language::Hocuspocus { address } => self.outbox.push(self.channel, message.addressed(address)),
+        let Self::Line(Line { outbox, channel, language }) = self else { return true };
+        match language {
+            Language::YWebsocket => outbox.push(*channel, message.frame.clone()),
+            Language::Hocuspocus { address } => outbox.push(*channel, message.addressed(address)),
         }
     }
 
     /// Queues presence. `false`: it does not fit.
     #[must_use]
     pub fn push_awareness(&self, message: &mut Encoded) -> bool {
-        match &self.language {
-            Language::YWebsocket => self.outbox.push_awareness(self.channel, message.frame.clone()),
-            Language::Hocuspocus { address } => self.outbox.push_awareness(self.channel, message.addressed(address)),
+        let Self::Line(Line { outbox, channel, language }) = self else { return true };
+        match language {
+            Language::YWebsocket => outbox.push_awareness(*channel, message.frame.clone()),
+            Language::Hocuspocus { address } => outbox.push_awareness(*channel, message.addressed(address)),
         }
     }
 
     /// Queues a state. `false`: another one is still on its way.
     #[must_use]
     pub fn push_state(&self, parts: &Parts) -> bool {
-        match &self.language {
+        let Self::Line(Line { outbox, channel, language }) = self else { return true };
+        match language {
             Language::YWebsocket => {
                 let frames: Arc<[Bytes]> = parts.iter().map(|part| part.frame.clone()).collect();
-                self.outbox.push_parts(self.channel, frames, 1)
+                outbox.push_parts(*channel, frames, 1)
             }
             Language::Hocuspocus { address } => {
                 let pieces: Arc<[Bytes]> = parts.iter().flat_map(|part| addressed(address, &part.frame)).collect();
-                self.outbox.push_parts(self.channel, pieces, 2)
+                outbox.push_parts(*channel, pieces, 2)
             }
         }
     }
 
     /// Queues our step 1.
     pub fn push_step1(&self, state_vector: Bytes) {
+        let Self::Line(Line { outbox, language, .. }) = self else { return };
         let message = ServerMessage::SyncStep1(state_vector);
-        self.outbox.push_control(match &self.language {
+        outbox.push_control(match language {
             Language::YWebsocket => y_websocket::frame(&message),
             Language::Hocuspocus { address } => hocuspocus::frame(address, &message),
         });
@@ -134,24 +160,48 @@ impl Port {
     /// Queues `count` statuses, for a channel whose client counts. Answers how many did not fit.
     #[must_use]
     pub fn push_statuses(&self, saved: bool, count: u32) -> u32 {
-        let Language::Hocuspocus { address } = &self.language else { return 0 };
+        let Some((Line { outbox, channel, .. }, address)) = self.addressed_line() else { return 0 };
         let frame = hocuspocus::sync_status_frame(address, saved);
-        let pushed = (0..count).take_while(|_| self.outbox.push(self.channel, frame.clone())).count();
+        let pushed = (0..count).take_while(|_| outbox.push(*channel, frame.clone())).count();
         count - u32::try_from(pushed).unwrap_or(count)
     }
 
     /// Queues what another client says to everybody, where the language has that. `false`: it does not fit, and is lost.
     #[must_use]
     pub fn push_stateless(&self, payload: &Bytes) -> bool {
-        let Language::Hocuspocus { address } = &self.language else { return true };
-        self.outbox.push(self.channel, hocuspocus::stateless_frame(address, payload))
+        let Some((Line { outbox, channel, .. }, address)) = self.addressed_line() else { return true };
+        outbox.push(*channel, hocuspocus::stateless_frame(address, payload))
     }
 
     /// Says that something the client said counts for nothing; the channel goes on.
     pub fn push_denial(&self, code: ErrorCode) {
-        if self.language == Language::YWebsocket {
+        if let Self::Line(Line { outbox, language: Language::YWebsocket, .. }) = self {
             let denied = y_websocket::permission_denied(code.word());
-            self.outbox.push_control(web_socket::frame(Opcode::Binary, &denied));
+            outbox.push_control(web_socket::frame(Opcode::Binary, &denied));
+        }
+    }
+
+    /// Says that the reader is out.
+    pub fn end(&self, code: ErrorCode) {
+        match self {
+            Self::Line(Line { outbox, channel, .. }) => outbox.end(*channel, code),
+            Self::Silent(ends) => ends.ended(code),
+        }
+    }
+
+    /// The outbox of a reader that has one.
+    #[must_use]
+    pub fn outbox(&self) -> Option<&Arc<Outbox>> {
+        match self {
+            Self::Line(line) => Some(&line.outbox),
+            Self::Silent(_) => None,
+        }
+    }
+
+    fn addressed_line(&self) -> Option<(&Line, &Address)> {
+        match self {
+            Self::Line(line @ Line { language: Language::Hocuspocus { address }, .. }) => Some((line, address)),
+            Self::Line(_) | Self::Silent(_) => None,
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Member {
     pub user: Arc<str>,
     /// The `name` of the token.
     pub name: Option<Arc<str>>,
+    /// The `email` of the token.
+    pub email: Option<Arc<str>>,
 }
 
 /// A no, with its reason. The code decides the HTTP status and the close code.

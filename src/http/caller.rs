@@ -81,8 +81,8 @@ impl Caller {
     /// The caller as documents and stores know people; `None` under `--dev`, where nobody is signed in.
     #[must_use]
     pub fn member(&self) -> Option<Member> {
-        let Identity { sub, name, .. } = &self.identity;
-        (!sub.is_empty()).then(|| Member { user: sub.clone(), name: name.clone() })
+        let Identity { sub, name, email, .. } = &self.identity;
+        (!sub.is_empty()).then(|| Member { user: sub.clone(), name: name.clone(), email: email.clone() })
     }
 }
 

@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_member_is_shown_in_camel_case() {
-        let member = Member { user: "alice".into(), name: Some("Alice".into()) };
+        let member = Member { user: "alice".into(), name: Some("Alice".into()), email: None };
         let clients = vec![(7, Bytes::from_static(b"{\"cursor\":1}")), (8, Bytes::from_static(b"null"))];
         let line = MemberLine::from(Present { member: Some(member), clients, since_ms: 1 });
         let want = serde_json::json!({

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  /sync/{doc} ── ws ──────────────────────────────┐
+//!  /socket.io/ ── socketio ────────────────────────┤
 //!  /v1/docs…   ── docs ── caller (who, what right) ─┼─▶ hub
 //!  /v1/tables… ── tables ── the same ───────────────┤
 //!  /v1/rooms…  ── rooms ────── caller ──▶ room      │
@@ -34,24 +35,27 @@ pub mod origins;
 pub mod problem;
 pub mod rooms;
 pub mod serve;
+pub mod socketio;
 pub mod state;
 pub mod stateless;
 mod sv;
 pub mod tables;
 pub mod ws;
 
+use socketio::Engine;
+
 pub use state::AppState;
 pub use state::Parts;
 pub use state::Settings;
 
 /// Everything on one listener.
-pub fn router(state: AppState) -> Router {
-    finish(public_routes(&state).merge(admin_routes()), state)
+pub fn router(state: AppState, engine: &Engine) -> Router {
+    finish(public_routes(&state, engine).merge(admin_routes()), state)
 }
 
 /// What users reach, when operators have a listener of their own.
-pub fn public_router(state: AppState) -> Router {
-    finish(public_routes(&state), state)
+pub fn public_router(state: AppState, engine: &Engine) -> Router {
+    finish(public_routes(&state, engine), state)
 }
 
 /// What operators reach, on a listener of its own: `/healthz`, `/readyz`, `/metrics`, `/v1/admin`.
@@ -59,8 +63,8 @@ pub fn admin_router(state: AppState) -> Router {
     finish(admin_routes(), state)
 }
 
-fn public_routes(state: &AppState) -> Router<AppState> {
-    rest_routes(state).merge(demo::routes()).merge(ws::routes())
+fn public_routes(state: &AppState, engine: &Engine) -> Router<AppState> {
+    rest_routes(state).merge(demo::routes()).merge(ws::routes()).merge(socketio::routes(engine, state))
 }
 
 /// What programs and pages call, also from other origins, compressed for those who ask.

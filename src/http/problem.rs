@@ -21,6 +21,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
+use serde_json::json;
 use syncline_protocol::ErrorCode;
 use utoipa::ToSchema;
 
@@ -105,6 +106,16 @@ impl Problem {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         self.code
+    }
+
+    /// What its code promises besides.
+    pub(super) fn data(&self) -> &Map<String, Value> {
+        &self.data
+    }
+
+    /// The one shape, as JSON.
+    pub(super) fn to_json(&self) -> Value {
+        json!({"status": "error", "code": self.code.word(), "message": self.message, "data": self.data})
     }
 
     /// How many whole seconds the client should wait, where waiting helps.

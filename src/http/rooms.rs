@@ -39,7 +39,7 @@ use crate::name::RoomName;
 use crate::table::change::Author;
 use crate::table::change::Source;
 
-use stream::Filter;
+pub(super) use stream::Filter;
 use stream::Live;
 
 /// A fact, not a document: everybody in the room is sent it, and the history keeps it.
@@ -217,7 +217,7 @@ pub(super) async fn read_events(
 }
 
 /// Where a document has the room's name, ids are to come out behind that of its last record: so it is loaded first.
-async fn find_document(state: &AppState, room: &RoomName) -> Result<(), Problem> {
+pub(super) async fn find_document(state: &AppState, room: &RoomName) -> Result<(), Problem> {
     let Some(doc) = room.as_doc().filter(|_| !state.feeds.has_document(room)) else { return Ok(()) };
     match ask(state, &doc, Request::Presence).await {
         // A room outlives its document.

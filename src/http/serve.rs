@@ -34,10 +34,11 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::http::AppState;
 use crate::http::access_log;
+use crate::http::socketio;
+use crate::http::socketio::Engine;
 use crate::http::ws;
-use crate::http::ws::Promised;
-use crate::http::ws::Sockets;
 
 /// Connections that the system keeps until they are accepted; it may allow fewer. Full: a client's first packet is
 /// dropped and it tries again a second later, which a burst of clients that return after a restart would feel.
@@ -52,14 +53,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub struct Door {
     router: Router,
     /// `None` where no WebSockets are served.
-    sockets: Option<Arc<Sockets>>,
+    sockets: Option<Sockets>,
     protocol: http1::Builder,
 }
 
 impl Door {
     /// A door to these routes and, if given, WebSockets.
     #[must_use]
-    pub fn new(router: Router, sockets: Option<Arc<Sockets>>) -> Arc<Self> {
+    pub fn new(router: Router, sockets: Option<Sockets>) -> Arc<Self> {
         let mut protocol = http1::Builder::new();
         protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
         Arc::new(Self { router, sockets, protocol })
@@ -109,8 +110,27 @@ async fn connection(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, stop: 
     let _ = stream.set_nodelay(true);
     // In a box of its own: it is larger than a WebSocket, and lives for milliseconds.
     if let Some(Upgraded { promised, stream, early }) = Box::pin(talk_http(stream, peer, door, stop)).await {
-        promised.begin(stream, early).await;
+        match promised {
+            Promised::Documents(promised) => promised.begin(stream, early).await,
+            Promised::Rooms(promised) => promised.begin(stream, early),
+        }
     }
+}
+
+/// Who takes a connection that becomes a WebSocket.
+pub struct Sockets {
+    /// Those of documents.
+    pub documents: Arc<ws::Sockets>,
+    /// Those of rooms.
+    pub rooms: Engine,
+    /// What handlers share.
+    pub state: AppState,
+}
+
+/// What a connection becomes.
+enum Promised {
+    Documents(ws::Promised),
+    Rooms(Box<socketio::Promised>),
 }
 
 /// A connection that is a WebSocket from now on.
@@ -172,26 +192,33 @@ impl Service<Request<Incoming>> for Answering {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         match &self.door.sockets {
             Some(sockets) if ws::is_asked_for(&request) => {
-                let (sockets, promise) = (sockets.clone(), self.promise.clone());
+                let (sockets, promise) = (sockets.documents.clone(), self.promise.clone());
                 Box::pin(promise_socket(sockets, self.peer, request, promise))
+            }
+            Some(sockets) if socketio::is_asked_for(&request) => {
+                let (response, promised) = socketio::promise(&sockets.rooms, &sockets.state, self.peer.ip(), request);
+                *lock(&self.promise) = promised.map(|promised| Promised::Rooms(Box::new(promised)));
+                Box::pin(std::future::ready(Ok(response)))
             }
             _ => {
                 let mut router = self.door.router.clone();
-                Box::pin(tower::Service::call(&mut router, request.map(Body::new)))
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(socketio::Peer(self.peer.ip()));
+                Box::pin(tower::Service::call(&mut router, request))
             }
         }
     }
 }
 
 async fn promise_socket(
-    sockets: Arc<Sockets>,
+    sockets: Arc<ws::Sockets>,
     peer: SocketAddr,
     request: Request<Incoming>,
     promise: Promise,
 ) -> Result<Response, Infallible> {
     let line = access_log::Line::begin(sockets.clock, &request);
     let (response, promised) = ws::promise(sockets, peer.ip(), &request).await;
-    *lock(&promise) = Some(promised);
+    *lock(&promise) = Some(Promised::Documents(promised));
     line.end(&response);
     Ok(response)
 }

@@ -15,6 +15,7 @@ use crate::http::ops::StoreProbe;
 use crate::http::origins::Origins;
 use crate::http::ws::Sockets;
 use crate::hub::Hub;
+use crate::room::Courier;
 use crate::room::Feeds;
 
 /// Rendering a document as JSON costs a decoded copy of it and a core for as long as it takes: 2 at a time leave the
@@ -35,6 +36,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// The rooms.
     pub feeds: Arc<Feeds>,
+    /// What users are to acknowledge.
+    pub courier: Arc<Courier>,
     /// Who is who.
     pub auth: Arc<Auth>,
     /// The process's clock.

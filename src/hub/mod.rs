@@ -94,6 +94,8 @@ pub struct Membership {
     mail_bytes: usize,
     members: Arc<AtomicUsize>,
     tasks: TaskTracker,
+    /// Whether the document was told that it leaves.
+    has_left: bool,
 }
 
 impl Hub {
@@ -103,6 +105,12 @@ impl Hub {
         let room = Arc::new(Semaphore::new(limits.total_bytes_max.min(Semaphore::MAX_PERMITS)));
         let (docs, readers, members) = (Mutex::default(), AtomicU64::new(0), Arc::default());
         Arc::new(Self { docs, around, limits, room, readers, members, outboxes, tasks })
+    }
+
+    /// A number that no other reader of this process has or will have.
+    #[must_use]
+    pub fn new_reader(&self) -> ReaderId {
+        ReaderId(self.readers.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Joins a channel to a document, loading it if need be.
@@ -117,8 +125,23 @@ impl Hub {
         member: Option<Member>,
         port: Port,
     ) -> Result<Membership, Refusal> {
+        self.join_as(self.new_reader(), doc, access, member, port).await
+    }
+
+    /// As [`Self::join`], for a connection that is one reader in several documents. In each of them once at a time: before
+    /// it joins one again, it has to [`Membership::leave`] that.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub async fn join_as(
+        self: &Arc<Self>,
+        reader: ReaderId,
+        doc: &DocName,
+        access: Access,
+        member: Option<Member>,
+        port: Port,
+    ) -> Result<Membership, Refusal> {
         let entry = self.entry(doc)?;
-        let reader = ReaderId(self.readers.fetch_add(1, Ordering::Relaxed));
         self.members.fetch_add(1, Ordering::Relaxed);
         let membership = Membership {
             entry: entry.clone(),
@@ -127,6 +150,7 @@ impl Hub {
             mail_bytes: MAIL_BYTES.min(self.limits.doc_bytes_max).min(self.limits.total_bytes_max),
             members: self.members.clone(),
             tasks: self.tasks.clone(),
+            has_left: false,
         };
         entry.mail.send(Mail::Join { reader, access, member, port }).await.map_err(|_| died())?;
         Ok(membership)
@@ -294,6 +318,13 @@ impl Membership {
         self.entry.mail.send(Mail::Drained { reader: self.reader }).await.map_err(|_| died())
     }
 
+    /// Leaves, in order: whoever joins the document after that comes in after this one went. Waits while the inbox is full.
+    pub async fn leave(mut self) {
+        // An actor that is gone needs no leave.
+        let _ = self.entry.mail.send(Mail::Leave { reader: self.reader }).await;
+        self.has_left = true;
+    }
+
     /// First the document's bound, then the common one: a document whose inbox is full holds nothing of the common room
     /// beyond its own share.
     async fn make_room(&self, bytes: u32) -> Option<Room> {
@@ -334,6 +365,9 @@ fn room_of(message: &DocumentMessage) -> usize {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.members.fetch_sub(1, Ordering::Relaxed);
+        if self.has_left {
+            return;
+        }
         let leave = Mail::Leave { reader: self.reader };
         if let Err(inbox::Refused::Full(leave)) = self.entry.mail.try_send(leave) {
             let mail = self.entry.mail.clone();
@@ -348,3 +382,6 @@ impl Drop for Membership {
 fn died() -> Refusal {
     Refusal::new(ErrorCode::Internal, "the document had to be restarted")
 }
+
+#[cfg(test)]
+mod tests;

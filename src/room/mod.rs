@@ -9,10 +9,14 @@
 //! Nobody who listens has a queue: each has a place in the room's history, and reads on when it is woken. Telling
 //! something costs the same for one listener and for thousands, and a listener that sleeps costs nothing.
 
+pub mod courier;
 pub mod feed;
 pub mod feeds;
 mod history;
 
+pub use courier::Courier;
+pub use courier::CourierLimits;
+pub use courier::Parcel;
 pub use feed::Cursor;
 pub use feed::Heard;
 pub use feeds::FeedLimits;

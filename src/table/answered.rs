@@ -29,7 +29,7 @@ impl Outcome {
     fn ids(&self) -> usize {
         match &self.report {
             Report::Records(records) => records.len(),
-            Report::Table | Report::Field(_) => 1,
+            Report::Table | Report::Field(_) | Report::Nested { .. } => 1,
         }
     }
 }

@@ -136,6 +136,9 @@ impl Before {
                 Put::Meta { key, .. } => vec![META.into(), Arc::from(*key)],
                 Put::NewRow { row, .. } => vec![ROWS.into(), row.clone()],
                 Put::Cell { row, key, .. } => vec![ROWS.into(), row.clone(), Arc::from(key.as_str())],
+                Put::NewComponent { row, component, .. } | Put::Component { row, component, .. } => {
+                    vec![ROWS.into(), row.clone(), "$k".into(), component.clone()]
+                }
                 Put::NewField { field, .. } | Put::Field { field, .. } | Put::FieldOption { field, .. } => {
                     vec![COLS.into(), field.clone()]
                 }

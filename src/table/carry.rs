@@ -37,6 +37,20 @@ pub fn carry_out(txn: &mut TransactionMut, puts: &[Put]) {
                     set(txn, &row, key, value.as_ref());
                 }
             }
+            Put::NewComponent { row, component, content } => {
+                let rows = txn.get_or_insert_map(ROWS);
+                let Some(row) = nested(txn, &rows, row) else { continue };
+                let all = map_under(txn, &row, "$k");
+                let map = all.insert(txn, component.as_ref(), MapPrelim::default());
+                content.iter().for_each(|(key, value)| set_in_component(txn, &map, key, Some(value)));
+            }
+            Put::Component { row, component, key, value } => {
+                let rows = txn.get_or_insert_map(ROWS);
+                let all = nested(txn, &rows, row).and_then(|row| nested(txn, &row, "$k"));
+                if let Some(map) = all.and_then(|all| nested(txn, &all, component)) {
+                    set_in_component(txn, &map, key, value.as_ref());
+                }
+            }
             Put::NewField { field, entries, options } => {
                 let cols = txn.get_or_insert_map(COLS);
                 let field = cols.insert(txn, field.as_ref(), MapPrelim::default());
@@ -80,6 +94,34 @@ fn set(txn: &mut TransactionMut, map: &MapRef, key: &str, value: Option<&Value>)
     }
 }
 
+/// `props` is a map of its own, so that two who set different ones keep both: all of it, or one as `props/<key>`.
+fn set_in_component(txn: &mut TransactionMut, component: &MapRef, key: &str, value: Option<&Value>) {
+    match (key.strip_prefix("props/"), key, value) {
+        (Some(prop), ..) => {
+            let props = map_under(txn, component, "props");
+            set(txn, &props, prop, value);
+        }
+        (None, "props", Some(Value::Object(wanted))) => {
+            let props = map_under(txn, component, "props");
+            fill(txn, &props, wanted.iter().map(|(key, value)| (key.as_str(), value)));
+        }
+        _ => set(txn, component, key, value),
+    }
+}
+
+/// The map under a key, made if it is not there. A plain object that somebody put there becomes one.
+fn map_under(txn: &mut TransactionMut, map: &MapRef, key: &str) -> MapRef {
+    if let Some(known) = nested(txn, map, key) {
+        return known;
+    }
+    let plain = super::content::value(txn, map, key);
+    let made = map.insert(txn, key, MapPrelim::default());
+    if let Value::Object(entries) = &plain {
+        fill(txn, &made, entries.iter().map(|(key, value)| (key.as_str(), value)));
+    }
+    made
+}
+
 /// The choices are maps in a map, so that two people who add one at the same time keep both: `choices` adds all of a new
 /// field, `choices/<id>` sets or takes away one.
 fn set_option(txn: &mut TransactionMut, options: &MapRef, key: &str, value: Option<&Value>) {
@@ -100,8 +142,7 @@ fn set_option(txn: &mut TransactionMut, options: &MapRef, key: &str, value: Opti
 }
 
 fn choices_of(txn: &mut TransactionMut, options: &MapRef) -> MapRef {
-    let choices = nested(txn, options, "choices");
-    choices.unwrap_or_else(|| options.insert(txn, "choices", MapPrelim::default()))
+    map_under(txn, options, "choices")
 }
 
 fn set_choice(txn: &mut TransactionMut, choices: &MapRef, id: &str, choice: &Value) {

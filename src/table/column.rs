@@ -26,14 +26,20 @@ pub(super) enum Column<'a> {
     Known(&'a FieldView),
     /// A key of a record in a table that does not say which fields it has.
     Free(&'a str),
+    /// One flag of such a field, `field/flag`, so that two who set different ones keep both.
+    Flag(&'a str),
 }
+
+/// Longest flag in bytes: the id of a user may be one.
+const FLAG_BYTES_MAX: usize = 255;
 
 impl<'a> Columns<'a> {
     pub(super) fn of(table: &'a Table) -> Self {
         Self { names: Names::new(table.fields.values()), is_declared: table.is_declared() }
     }
 
-    /// The column that `key` names: by id, or by a name that only one field has.
+    /// The column that `key` names: by id, or by a name that only one field has. In an undeclared table, any id and any flag
+    /// of one.
     ///
     /// # Errors
     /// There is none, or several have the name; in an undeclared table, a key that cannot be an id.
@@ -41,16 +47,30 @@ impl<'a> Columns<'a> {
         match self.names.find(key) {
             Ok(field) => Ok(Column::Known(field)),
             Err(unknown) if self.is_declared => Err(unknown),
-            Err(_) => field::check_row_id(key).map(|()| Column::Free(key)),
+            Err(_) => match key.split_once('/') {
+                Some((field, flag)) => check_flag(field, flag).map(|()| Column::Flag(key)),
+                None => field::check_row_id(key).map(|()| Column::Free(key)),
+            },
         }
     }
 }
 
+fn check_flag(field: &str, flag: &str) -> Result<(), Wrong> {
+    field::check_row_id(field)?;
+    if flag.is_empty() || flag.len() > FLAG_BYTES_MAX || flag.chars().any(char::is_control) {
+        let message = format!("a flag has 1 to {FLAG_BYTES_MAX} bytes and no control characters");
+        return Err(Wrong { rule: Rule::BadId, path: String::new(), message });
+    }
+    Ok(())
+}
+
 impl<'a> Column<'a> {
+    /// The field.
     pub(super) fn id(&self) -> &'a str {
         match self {
             Self::Known(field) => &field.id,
             Self::Free(id) => id,
+            Self::Flag(key) => field::field_of(key),
         }
     }
 
@@ -59,6 +79,7 @@ impl<'a> Column<'a> {
         match self {
             Self::Known(field) => field::read(field, keys_of(raw, self.id())),
             Self::Free(id) => field::read_free(keys_of(raw, id)),
+            Self::Flag(key) => raw.get(*key).cloned().unwrap_or_default(),
         }
     }
 
@@ -67,6 +88,11 @@ impl<'a> Column<'a> {
         match self {
             Self::Known(field) => field::check(field, wanted),
             Self::Free(id) => field::writes_free(id, wanted, []).map(|_| field::read_free([(*id, wanted)])),
+            Self::Flag(_) if wanted.is_null() || *wanted == true => Ok(wanted.clone()),
+            Self::Flag(_) => {
+                let message = "a flag is true, or null to take it away".to_owned();
+                Err(Wrong { rule: Rule::WrongType, path: String::new(), message })
+            }
         }
     }
 
@@ -75,6 +101,8 @@ impl<'a> Column<'a> {
         match self {
             Self::Known(field) => field::writes(field, wanted, keys_of(raw, self.id())),
             Self::Free(id) => field::writes_free(id, wanted, keys_of(raw, id)),
+            Self::Flag(_) if self.read(raw) == *wanted => Ok(vec![]),
+            Self::Flag(key) => Ok(vec![((*key).to_owned(), Some(wanted.clone()).filter(|wanted| !wanted.is_null()))]),
         }
     }
 

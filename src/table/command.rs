@@ -85,6 +85,21 @@ pub struct Write {
     pub correlation_id: Option<Arc<str>>,
     /// The connection on which it came, where it has a number.
     pub peer: Option<u64>,
+    /// What must hold for it to be carried out.
+    pub guard: Option<Guard>,
+}
+
+/// What every record that a command names must show: for example that the caller wrote it.
+///
+/// A record that is not there shows nothing, and is refused as `NOT_FOUND`, whatever the command would make of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guard {
+    /// The field: its id, or its name.
+    pub field: String,
+    /// What it must show.
+    pub is: Value,
+    /// What the caller is told when it does not, with `FORBIDDEN`.
+    pub message: String,
 }
 
 /// What makes a repeated request known.
@@ -138,6 +153,35 @@ pub enum Command {
         /// Whether a refusal lists a result for each record.
         is_batch: bool,
     },
+    /// Change a record, or create it when it is not there; not in a `table:`, where records are created knowingly.
+    PutRecord {
+        /// How it is to change. `expected_version: Some(0)` asks for a record that is not there yet; any other version is
+        /// `NOT_FOUND` when it is not.
+        patch: RecordPatch,
+        /// What a stale `expected_version` means.
+        on_conflict: OnConflict,
+    },
+    /// Set one flag of a field that holds flags: somebody read a message, for example. A record that has it already stays
+    /// as it is.
+    Flag {
+        /// The record.
+        row: String,
+        /// The field.
+        field: String,
+        /// The flag: 1 to 255 bytes.
+        flag: String,
+    },
+    /// Change one nested component of a record.
+    Nested {
+        /// The record. It is created when a component is, and it is not there.
+        row: String,
+        /// What to do.
+        op: NestedOp,
+        /// The version of the record that the caller knows.
+        expected_version: Option<u64>,
+        /// What a stale `expected_version` means; a component counts as one field.
+        on_conflict: OnConflict,
+    },
     /// Mark a record as deleted.
     DeleteRecord {
         /// Its id.
@@ -152,11 +196,57 @@ pub enum Command {
     },
 }
 
+/// What to do with a nested component. `parentId` in its content is the component that it lies in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NestedOp {
+    /// Add one.
+    Create {
+        /// Its id; made by the server when there is none.
+        id: Option<String>,
+        /// All of it: any JSON by key; `props` is an object, and `id` in it means nothing.
+        content: serde_json::Map<String, Value>,
+    },
+    /// Change one.
+    Update {
+        /// Its id.
+        id: String,
+        /// Keys to set; [`Value::Null`] takes one away. `props` is an object of the same kind: its keys are merged.
+        updates: serde_json::Map<String, Value>,
+    },
+    /// Mark one as deleted.
+    Delete {
+        /// Its id.
+        id: String,
+    },
+}
+
 impl Command {
-    /// Whether it creates a table that is not there.
+    /// Whether it creates a table that is not there, or is there no more.
     #[must_use]
     pub fn creates(&self) -> bool {
         matches!(self, Self::CreateTable { .. } | Self::AddField(_))
+    }
+
+    /// Whether it needs a document that is there. One that does not begins a document that never was, but revives none
+    /// that was deleted: it was sent by somebody who did not know.
+    #[must_use]
+    pub fn needs_document(&self) -> bool {
+        !self.creates() && !matches!(self, Self::CreateRecords { .. } | Self::PutRecord { .. } | Self::Nested { .. })
+    }
+
+    /// The records that it is about; not those that [`Self::CreateRecords`] makes.
+    pub(super) fn named(&self) -> Vec<&str> {
+        match self {
+            Self::PatchRecords { records, .. } => records.iter().map(|patch| patch.id.as_str()).collect(),
+            Self::PutRecord { patch, .. } => vec![&patch.id],
+            Self::Nested { row, .. } | Self::Flag { row, .. } => vec![row],
+            Self::DeleteRecord { id, .. } | Self::RestoreRecord { id } => vec![id],
+            Self::CreateTable { .. }
+            | Self::AddField(_)
+            | Self::ChangeField { .. }
+            | Self::DeleteField { .. }
+            | Self::CreateRecords { .. } => vec![],
+        }
     }
 }
 
@@ -218,6 +308,8 @@ pub struct RecordPatch {
     pub cells: Cells,
     /// The record behind which it goes: `None` leaves it where it is, `Some(None)` puts it first.
     pub after: Option<Option<String>>,
+    /// Its height in pixels, 1 to 2000: `None` leaves it.
+    pub height: Option<f64>,
     /// The version that the caller knows.
     pub expected_version: Option<u64>,
 }
@@ -252,6 +344,13 @@ pub enum TableAnswer {
     Records(Vec<Done>),
     /// To commands about one field.
     Field(FieldView),
+    /// To [`Command::Nested`].
+    Nested {
+        /// The component.
+        id: String,
+        /// The record that has it.
+        row: Done,
+    },
 }
 
 /// A record, and what came of a command about it.

@@ -40,6 +40,8 @@ const ANY_DEPTH_MAX: usize = 64;
 
 /// Raw keys of a record with their values.
 pub type Raw = BTreeMap<Arc<str>, Value>;
+/// Nested components of a record by id, each with all that it has.
+pub type Components = BTreeMap<Arc<str>, JsonMap<String, Value>>;
 
 /// A root as a map, if there is one of that name.
 pub(super) fn root(txn: &impl ReadTxn, name: &str) -> Option<MapRef> {
@@ -62,8 +64,14 @@ pub fn raw_row(txn: &impl ReadTxn, id: &str) -> Raw {
     row(txn, id).map(|row| raw(txn, &row)).unwrap_or_default()
 }
 
+/// The nested components of one record; none when it is not there.
+#[must_use]
+pub fn row_components(txn: &impl ReadTxn, id: &str) -> Components {
+    row(txn, id).map(|row| components(txn, &row)).unwrap_or_default()
+}
+
 /// The nested components of a record, each with all that it has.
-pub(crate) fn components(txn: &impl ReadTxn, row: &MapRef) -> BTreeMap<Arc<str>, JsonMap<String, Value>> {
+pub(crate) fn components(txn: &impl ReadTxn, row: &MapRef) -> Components {
     let Some(all) = nested(txn, row, "$k") else { return BTreeMap::new() };
     let each = all.iter(txn).filter_map(|(id, value)| Some((Arc::from(id), object(txn, &as_map(value)?))));
     each.collect()

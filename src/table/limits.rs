@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::table::content::Components;
 use crate::table::content::Raw;
 use crate::table::refused::Refused;
 use crate::table::state::Table;
@@ -15,6 +16,11 @@ pub(crate) const CELLS_MAX: usize = 1_000_000;
 pub(crate) const FIELDS_MAX: usize = 500;
 /// Most bytes in the map of one record, keys included.
 pub(crate) const ROW_BYTES_MAX: usize = 128 * 1024;
+
+/// Most nested components of one record that are not deleted.
+pub(crate) const COMPONENTS_MAX: usize = 500;
+/// Most bytes in all nested components of one record, deleted ones and keys included.
+pub(crate) const COMPONENTS_BYTES_MAX: usize = 1024 * 1024;
 
 /// Refuses `more` records beyond [`ROWS_MAX`].
 pub(crate) fn check_rows(table: &Table, more: usize) -> Result<(), Refused> {
@@ -33,6 +39,20 @@ pub(crate) fn check_fields(table: &Table, more: usize) -> Result<(), Refused> {
     let live = table.fields.values().filter(|field| !field.deleted).count();
     let is_over = live.saturating_add(more) > FIELDS_MAX;
     if is_over { Err(Refused::too_large(FIELDS_MAX, "fields in a table")) } else { Ok(()) }
+}
+
+/// Refuses one more nested component beside those that are there.
+pub(crate) fn check_components(there: &Components) -> Result<(), Refused> {
+    let live = there.values().filter(|component| !component.contains_key("$d")).count();
+    if live < COMPONENTS_MAX { Ok(()) } else { Err(Refused::too_large(COMPONENTS_MAX, "components in a record")) }
+}
+
+/// Refuses so many bytes more in the nested components of a record.
+pub(crate) fn check_component_bytes(there: &Components, more: usize) -> Result<(), Refused> {
+    let entries = there.values().flatten();
+    let bytes: usize = entries.map(|(key, value)| entry_bytes(key, value)).sum();
+    let is_over = more > 0 && bytes.saturating_add(more) > COMPONENTS_BYTES_MAX;
+    if is_over { Err(Refused::too_large(COMPONENTS_BYTES_MAX, "bytes in the components of a record")) } else { Ok(()) }
 }
 
 /// Refuses a record whose map would have so many bytes. `path` says which one.

@@ -1,9 +1,11 @@
 //! From a command to the keys that it sets: checked against versions and field types, before anything is touched.
 //!
 //! ```text
-//!  Write ─▶ fields    table and field commands ──────────┐
-//!        ─▶ records   create, delete, restore ─ cells ───┼─▶ Plan { puts, report }
-//!        ─▶ patch     ─ conflict (versions)  ─ place ────┘    or Refused, and nothing has happened
+//!  Write ─ guard
+//!        ─▶ fields    table and field commands ──────────┐
+//!        ─▶ records   create, delete, restore ─ cells ───┤
+//!        ─▶ patch     ─ conflict (versions)  ─ place ────┼─▶ Plan { puts, report }
+//!        ─▶ nested    components of a record ────────────┘    or Refused, and nothing has happened
 //! ```
 //!
 //! A plan is right for the state it was made from: whoever makes it carries it out before anything else happens.
@@ -11,6 +13,8 @@
 mod cells;
 mod conflict;
 mod fields;
+mod guard;
+mod nested;
 mod patch;
 mod place;
 mod records;
@@ -25,10 +29,14 @@ use serde_json::json;
 use super::command::Command;
 use super::command::Merged;
 use super::command::Write;
+use super::content::Components;
 use super::content::Raw;
 use super::refused::Refused;
 use super::state::Table;
 use crate::store::Epoch;
+
+use cells::Place;
+use conflict::Expectation;
 
 /// One key to set, or to take away (`None`).
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +62,26 @@ pub enum Put {
         /// The record.
         row: Arc<str>,
         /// Which key.
+        key: String,
+        /// Its value.
+        value: Option<Value>,
+    },
+    /// A new map in the map `$k` of a record, which is made if it is not there. Takes the place of one with the same id.
+    NewComponent {
+        /// The record.
+        row: Arc<str>,
+        /// The component.
+        component: Arc<str>,
+        /// Its entries; `props` becomes a nested map.
+        content: serde_json::Map<String, Value>,
+    },
+    /// In the map of a nested component.
+    Component {
+        /// The record.
+        row: Arc<str>,
+        /// The component.
+        component: Arc<str>,
+        /// Which key; `props/<key>` is one of the nested map `props`, which is made if it is not there.
         key: String,
         /// Its value.
         value: Option<Value>,
@@ -97,14 +125,17 @@ impl Put {
         let entries = |entries: &[(String, Value)]| -> usize {
             entries.iter().map(|(key, value)| PUT_BYTES + key.len() + value_bytes(value)).sum()
         };
+        let object = |object: &serde_json::Map<String, Value>| -> usize {
+            object.values().map(|value| PUT_BYTES + value_bytes(value)).sum()
+        };
         PUT_BYTES
             + match self {
                 Self::NewRow { entries: all, .. } => entries(all),
-                Self::NewField { entries: all, options, .. } => {
-                    entries(all) + options.values().map(|value| PUT_BYTES + value_bytes(value)).sum::<usize>()
-                }
+                Self::NewComponent { content, .. } => object(content),
+                Self::NewField { entries: all, options, .. } => entries(all) + object(options),
                 Self::Meta { value, .. }
                 | Self::Cell { value, .. }
+                | Self::Component { value, .. }
                 | Self::Field { value, .. }
                 | Self::FieldOption { value, .. } => value.as_ref().map_or(0, value_bytes),
             }
@@ -141,6 +172,13 @@ pub enum Report {
     Field(Arc<str>),
     /// These records, in this order.
     Records(Vec<(Arc<str>, Option<Merged>)>),
+    /// A nested component, and its record.
+    Nested {
+        /// The component.
+        id: Arc<str>,
+        /// The record.
+        row: (Arc<str>, Option<Merged>),
+    },
 }
 
 /// What a plan is made from.
@@ -154,6 +192,8 @@ pub struct Sight<'a> {
     pub table: &'a Table,
     /// The map of a record as stored; empty if it is not there.
     pub raw: &'a dyn Fn(&str) -> Raw,
+    /// The nested components of a record as stored; none if it is not there.
+    pub components: &'a dyn Fn(&str) -> Components,
     /// Milliseconds since 1970, UTC.
     pub now_ms: u64,
 }
@@ -163,6 +203,9 @@ pub struct Sight<'a> {
 /// # Errors
 /// The command cannot be carried out as a whole: then no part of it is.
 pub fn plan(sight: &Sight<'_>, write: &Write, chance: &mut dyn FnMut() -> u32) -> Result<Plan, Refused> {
+    if let Some(guard) = &write.guard {
+        guard::check(sight, guard, &write.command)?;
+    }
     let stamp = stamp(sight.now_ms, write.user.as_deref());
     match &write.command {
         Command::CreateTable { title, fields, settings } => {
@@ -171,11 +214,17 @@ pub fn plan(sight: &Sight<'_>, write: &Write, chance: &mut dyn FnMut() -> u32) -
         Command::AddField(new) => fields::add(sight, new, chance),
         Command::ChangeField { id, patch } => fields::change(sight, id, patch, chance),
         Command::DeleteField { id } => fields::delete(sight, id, stamp),
-        Command::CreateRecords { records, import: _ } => records::create(sight, records, &stamp, chance),
+        Command::CreateRecords { records, import: _ } => records::create(sight, records, Place::Nth, &stamp, chance),
         Command::PatchRecords { records, on_conflict, is_batch } => {
             patch::patch(sight, records, patch::Manner { on_conflict: *on_conflict, is_batch: *is_batch }, chance)
         }
+        Command::PutRecord { patch, on_conflict } => patch::put(sight, patch, *on_conflict, &stamp, chance),
+        Command::Nested { row, op, expected_version, on_conflict } => {
+            let expectation = Expectation::of(*expected_version, *on_conflict);
+            nested::plan(sight, (row, op), expectation, stamp, chance)
+        }
         Command::DeleteRecord { id, expected_version } => records::delete(sight, id, *expected_version, stamp),
+        Command::Flag { row, field, flag } => records::flag(sight, row, field, flag),
         Command::RestoreRecord { id } => records::restore(sight, id),
     }
 }

@@ -24,6 +24,7 @@ use super::content::COLS;
 use super::content::ROWS;
 use super::field;
 use super::register::Register;
+use super::state;
 use super::state::FieldMark;
 use super::state::Row;
 use super::view::FieldView;
@@ -206,6 +207,9 @@ impl Register {
         changed.is_deleted = row.deleted.is_some();
         for field in changed.cells.keys().chain(changed.texts.keys()) {
             row.mark(field, stamp);
+        }
+        for component in changed.components.keys() {
+            row.mark(&state::component_mark(component), stamp);
         }
         let come = changed.cells.values().filter(|cell| cell.old.is_null()).count();
         let gone = changed.cells.values().filter(|cell| cell.new.is_null()).count();

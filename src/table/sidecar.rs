@@ -223,6 +223,7 @@ fn read_stamp(from: &mut Reader, names: &[Arc<str>]) -> Result<Stamp, ReadError>
 const TABLE: u8 = 0;
 const FIELD: u8 = 1;
 const RECORDS: u8 = 2;
+const NESTED: u8 = 3;
 
 fn write_report(out: &mut BytesMut, report: &Report) {
     match report {
@@ -234,17 +235,24 @@ fn write_report(out: &mut BytesMut, report: &Report) {
         Report::Records(records) => {
             out.put_u8(RECORDS);
             write_var_uint(out, records.len() as u64);
-            for (id, merged) in records {
-                text(out, id);
-                out.put_u8(u8::from(merged.is_some()));
-                if let Some(Merged { over, changed_since }) = merged {
-                    write_var_uint(out, over.0);
-                    write_var_uint(out, over.1);
-                    write_var_uint(out, changed_since.len() as u64);
-                    changed_since.iter().for_each(|field| text(out, field));
-                }
-            }
+            records.iter().for_each(|record| write_record(out, record));
         }
+        Report::Nested { id, row } => {
+            out.put_u8(NESTED);
+            text(out, id);
+            write_record(out, row);
+        }
+    }
+}
+
+fn write_record(out: &mut BytesMut, (id, merged): &(Arc<str>, Option<Merged>)) {
+    text(out, id);
+    out.put_u8(u8::from(merged.is_some()));
+    if let Some(Merged { over, changed_since }) = merged {
+        write_var_uint(out, over.0);
+        write_var_uint(out, over.1);
+        write_var_uint(out, changed_since.len() as u64);
+        changed_since.iter().for_each(|field| text(out, field));
     }
 }
 
@@ -252,18 +260,20 @@ fn read_report(from: &mut Reader) -> Result<Report, ReadError> {
     match from.u8()? {
         TABLE => Ok(Report::Table),
         FIELD => Ok(Report::Field(from.var_string()?.into())),
-        RECORDS => list(from, |from| {
-            let id = Arc::<str>::from(from.var_string()?);
-            if from.u8()? == 0 {
-                return Ok((id, None));
-            }
-            let over = (from.var_uint()?, from.var_uint()?);
-            let changed_since = list(from, Reader::var_string)?;
-            Ok((id, Some(Merged { over, changed_since })))
-        })
-        .map(Report::Records),
+        RECORDS => list(from, read_record).map(Report::Records),
+        NESTED => Ok(Report::Nested { id: from.var_string()?.into(), row: read_record(from)? }),
         _ => Err(ReadError::Range),
     }
+}
+
+fn read_record(from: &mut Reader) -> Result<(Arc<str>, Option<Merged>), ReadError> {
+    let id = Arc::<str>::from(from.var_string()?);
+    if from.u8()? == 0 {
+        return Ok((id, None));
+    }
+    let over = (from.var_uint()?, from.var_uint()?);
+    let changed_since = list(from, Reader::var_string)?;
+    Ok((id, Some(Merged { over, changed_since })))
 }
 
 /// A count and so many things. Nothing is allocated for a count that was merely told: each takes a byte at least.

@@ -47,7 +47,7 @@ pub struct Row {
     pub(crate) deleted: Option<Stamp>,
     /// Its height in pixels; [`Value::Null`] when it has none of its own.
     pub(crate) height: Value,
-    /// Its fields that were ever written, sorted by id.
+    /// Its fields that were ever written, and its nested components as `$k/<id>`, sorted by id.
     pub(crate) fields: Vec<FieldMark>,
 }
 
@@ -60,6 +60,11 @@ pub struct FieldMark {
     pub(crate) version: u64,
     /// When and by whom.
     pub(crate) stamp: Stamp,
+}
+
+/// Under which name the versions of a nested component are kept among those of fields.
+pub(crate) fn component_mark(component: &str) -> Arc<str> {
+    format!("$k/{component}").into()
 }
 
 impl Table {

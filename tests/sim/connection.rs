@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use syncline::document::core::ReaderId;
 use syncline::document::port::Language;
+use syncline::document::port::Line;
 use syncline::document::port::Port;
 use syncline::document::request::Member;
 use syncline::outbox::Closing;
@@ -278,8 +279,8 @@ impl Server {
                     return true;
                 }
                 let language = peer.map_or(Language::YWebsocket, |peer| Language::Hocuspocus { address: peer.address });
-                let port = Port { outbox: end.outbox.clone(), channel, language };
-                self.attach(id, connection, access, port);
+                let line = Line { outbox: end.outbox.clone(), channel, language };
+                self.attach(id, connection, access, line);
             }
             Output::Document { channel, message } => {
                 let Some(&Membership { actor, reader }) = end.memberships.get(&channel) else { return true };
@@ -302,8 +303,8 @@ impl Server {
         true
     }
 
-    fn attach(&mut self, id: u64, connection: &mut Connection, access: Access, port: Port) {
-        let channel = port.channel;
+    fn attach(&mut self, id: u64, connection: &mut Connection, access: Access, line: Line) {
+        let channel = line.channel;
         let (Some(end), Some(entrant)) = (&mut connection.end, connection.entrants.get(&channel)) else { return };
         let Entrant { client, doc, member, attachment } = entrant.clone();
         let actor = self.actor_of(doc);
@@ -312,7 +313,7 @@ impl Server {
         connection.ledgers.entry(client).or_default().attached(attachment);
         self.routes.insert(reader, (id, client));
         self.actors.get_mut(&actor).expect("just found").holders += 1;
-        self.send(actor, Mail::Join { reader, access, member, port });
+        self.send(actor, Mail::Join { reader, access, member, port: Port::Line(line) });
     }
 
     fn send(&mut self, actor: u64, mail: Mail) {

@@ -312,7 +312,7 @@ impl Server {
             }
         }
         actor.core.settled();
-        actor.core.readers().for_each(|(_, port)| _ = port.outbox.flush(self.now.moment));
+        actor.core.readers().filter_map(|(_, port)| port.outbox()).for_each(|outbox| _ = outbox.flush(self.now.moment));
         Ok(())
     }
 
@@ -381,7 +381,7 @@ impl Server {
             Effect::Answer { ticket, result } => return self.answer(actor, ticket, result),
             Effect::End { reader, code } => {
                 if let Some(port) = actor.core.port(reader) {
-                    port.outbox.end(port.channel, code);
+                    port.end(code);
                 }
             }
             Effect::Deny { reader, code } => {

@@ -481,6 +481,6 @@ fn new_client(index: usize, docs: usize, named: bool, chance: &mut Chance) -> Cl
         2 => Right::Refused,
         _ => Right::Write,
     };
-    let member = named.then(|| Member { user: format!("user{index}").into(), name: None });
+    let member = named.then(|| Member { user: format!("user{index}").into(), name: None, email: None });
     Client::new(chance.below(docs), right, member, chance)
 }

@@ -1,5 +1,7 @@
 //! What a table adds to a document: each update is one transaction with its own consequences, and requests write records.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::update::Summary;
@@ -17,6 +19,7 @@ use crate::table::change::ChangeSet;
 use crate::table::change::Source as Way;
 use crate::table::command::Command;
 use crate::table::command::Done;
+use crate::table::command::Merged;
 use crate::table::command::Once;
 use crate::table::command::TableAnswer;
 use crate::table::command::TableRequest;
@@ -183,7 +186,7 @@ impl<P> Core<P> {
             self.answer_when_durable(ticket, Answer::Repeated(answer), effects);
             return Ok(());
         }
-        if !live.exists && !write.command.creates() {
+        if !live.exists && write.command.needs_document() {
             return Err(no_such_table());
         }
         let Plan { puts, report } = live.plan(self.name.as_str(), self.epoch, &write, now.wall_ms)?;
@@ -205,8 +208,12 @@ impl<P> Core<P> {
         report: Report,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        let way =
-            if matches!(write.command, Command::CreateRecords { import: true, .. }) { Way::Import } else { Way::Api };
+        let way = match write.command {
+            Command::CreateRecords { import: true, .. } => Way::Import,
+            // Somebody does it now, on a connection of their own.
+            _ if write.peer.is_some() => Way::UserAction,
+            _ => Way::Api,
+        };
         let author = Author { user: write.user, source: way, correlation_id: write.correlation_id, peer: write.peer };
         let beside = write.once.as_ref().map(|once| sidecar::encode_once(once, &report)).unwrap_or_default();
         let ack = Some(Ack::Ticket { ticket, purpose: Purpose::Write });
@@ -279,13 +286,19 @@ impl Live {
         let Some(register) = &self.register else { return Err(no_such_table()) };
         let txn = self.replica.transact();
         let raw = |row: &str| content::raw_row(&txn, row);
-        let sight = Sight { doc, table: &register.table, raw: &raw, now_ms, epoch };
+        let components = |row: &str| content::row_components(&txn, row);
+        let sight = Sight { doc, table: &register.table, raw: &raw, components: &components, now_ms, epoch };
         plan(&sight, write, &mut rand::random::<u32>).map_err(Refusal::from)
     }
 
     fn report(&self, report: &Report, revision: u64) -> Result<TableAnswer, Refusal> {
         let Some(register) = &self.register else { return Err(no_such_table()) };
         let txn = self.replica.transact();
+        let done = |(id, merged): &(Arc<str>, Option<Merged>)| {
+            let record = read::record_view(&register.table, id, &content::raw_row(&txn, id));
+            let gone = || Refusal::new(ErrorCode::NotFound, "there is no such record");
+            Ok(Done { record: record.ok_or_else(gone)?, merged: merged.clone() })
+        };
         match report {
             Report::Table => Ok(TableAnswer::Table(read::table_view(&register.table, revision))),
             Report::Field(id) => {
@@ -293,13 +306,9 @@ impl Live {
                 field.map(TableAnswer::Field).ok_or_else(|| Refusal::new(ErrorCode::NotFound, "there is no such field"))
             }
             Report::Records(records) => {
-                let gone = || Refusal::new(ErrorCode::NotFound, "there is no such record");
-                let done = records.iter().map(|(id, merged)| {
-                    let record = read::record_view(&register.table, id, &content::raw_row(&txn, id));
-                    Ok(Done { record: record.ok_or_else(gone)?, merged: merged.clone() })
-                });
-                done.collect::<Result<Vec<_>, Refusal>>().map(TableAnswer::Records)
+                records.iter().map(done).collect::<Result<Vec<_>, Refusal>>().map(TableAnswer::Records)
             }
+            Report::Nested { id, row } => Ok(TableAnswer::Nested { id: id.to_string(), row: done(row)? }),
         }
     }
 }

@@ -42,23 +42,33 @@ const ONLY: ChannelId = ChannelId(0);
 const RETRY_MS: std::ops::Range<u64> = 1_000..5_000;
 
 /// Which events somebody wants.
-pub(super) struct Filter(Option<Vec<String>>);
+#[derive(Debug, Clone)]
+pub(in crate::http) struct Filter(Option<Vec<String>>);
 
 impl Filter {
-    /// Reads names and beginnings of names with a `*`, separated by commas. Nothing is everything.
-    pub(super) fn parse(text: Option<&str>) -> Result<Self, Problem> {
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Self(None)) };
-        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    /// All of them.
+    pub(in crate::http) fn everything() -> Self {
+        Self(None)
+    }
+
+    /// Takes names and beginnings of names with a `*`.
+    pub(in crate::http) fn of(names: Vec<String>) -> Result<Self, Problem> {
         if names.len() > NAMES_MAX {
             return Err(Problem::too_large(NAMES_MAX, "too many names of events"));
         }
         if names.iter().any(String::is_empty) {
-            return Err(Problem::wrong("events", "expected names of events, separated by commas"));
+            return Err(Problem::wrong("events", "expected names of events"));
         }
         Ok(Self(Some(names)))
     }
 
-    pub(super) fn admits(&self, name: &str) -> bool {
+    /// Reads names and beginnings of names with a `*`, separated by commas. Nothing is everything.
+    pub(super) fn parse(text: Option<&str>) -> Result<Self, Problem> {
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Self(None)) };
+        Self::of(text.split(',').map(|name| name.trim().to_owned()).collect())
+    }
+
+    pub(in crate::http) fn admits(&self, name: &str) -> bool {
         let fits = |wanted: &String| match wanted.strip_suffix('*') {
             Some(beginning) => name.starts_with(beginning),
             None => name == wanted,

@@ -26,7 +26,7 @@ const CORRELATION_BYTES_MAX: usize = 128;
 /// FNV-1a, 64 bits, of parts: the same in every version of this program, because marks are kept. It tells a caller's
 /// mistakes apart, and guards nothing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Mark(u64);
+pub(in crate::http) struct Mark(u64);
 
 impl Default for Mark {
     fn default() -> Self {
@@ -41,12 +41,12 @@ impl Mark {
     }
 
     /// A part that does not run into the next one.
-    fn add_word(&mut self, word: &str) {
+    pub(in crate::http) fn add_word(&mut self, word: &str) {
         self.add(word.as_bytes());
         self.add(&[0]);
     }
 
-    pub(super) fn value(self) -> u64 {
+    pub(in crate::http) fn value(self) -> u64 {
         self.0
     }
 }
@@ -96,7 +96,8 @@ impl Errand {
         let user = caller.member().map(|member| member.user);
         let of_caller = |key: String| format!("{}\n{key}", user.as_deref().unwrap_or_default()).into();
         let once = self.key.map(|key| Once { key: of_caller(key), fingerprint: self.mark.value() });
-        TableRequest::Write(Box::new(Write { command, user, once, correlation_id: self.correlation_id, peer: None }))
+        let correlation_id = self.correlation_id;
+        TableRequest::Write(Box::new(Write { command, user, once, correlation_id, peer: None, guard: None }))
     }
 }
 

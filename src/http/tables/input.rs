@@ -21,7 +21,7 @@ use crate::table::command::RecordPatch;
 use crate::table::field::FieldType;
 
 /// Records in one request: what a table should have at most.
-pub(super) const RECORDS_MAX: usize = 50_000;
+pub(in crate::http) const RECORDS_MAX: usize = 50_000;
 /// Fields in one request: more than a table can have.
 const FIELDS_MAX: usize = 1_000;
 /// Properties of a field that are not options, and are not set like one.
@@ -129,6 +129,8 @@ pub(in crate::http) struct PatchInput {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     after: Option<Option<String>>,
+    /// Pixels, 1 to 2000.
+    height: Option<f64>,
     /// The version that the caller has seen.
     pub(super) expected_version: Option<u64>,
     /// What it means that another version is there.
@@ -160,6 +162,8 @@ pub(in crate::http) struct BatchRecordInput {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     after: Option<Option<String>>,
+    /// Pixels, 1 to 2000.
+    height: Option<f64>,
     /// The version that the caller has seen.
     expected_version: Option<u64>,
 }
@@ -253,7 +257,8 @@ impl RecordsInput {
 
 impl PatchInput {
     pub(super) fn command(self, id: String, expected_version: Option<u64>, on_conflict: OnConflict) -> Command {
-        let patch = RecordPatch { id, cells: self.cells, after: self.after, expected_version };
+        let Self { cells, after, height, .. } = self;
+        let patch = RecordPatch { id, cells, after, height, expected_version };
         Command::PatchRecords { records: vec![patch], on_conflict, is_batch: false }
     }
 }
@@ -262,8 +267,8 @@ impl BatchInput {
     pub(super) fn command(self) -> Result<Command, Problem> {
         some_records(self.records.len())?;
         let patch = |record| {
-            let BatchRecordInput { id, cells, after, expected_version } = record;
-            RecordPatch { id, cells, after, expected_version }
+            let BatchRecordInput { id, cells, after, height, expected_version } = record;
+            RecordPatch { id, cells, after, height, expected_version }
         };
         let on_conflict = self.on_conflict.map(OnConflict::from).unwrap_or_default();
         Ok(Command::PatchRecords {

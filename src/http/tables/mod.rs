@@ -49,6 +49,10 @@ pub(super) mod records;
 mod shape;
 pub(super) mod transfer;
 
+pub(super) use errand::Mark;
+pub(super) use input::OnConflictWord;
+pub(super) use input::RECORDS_MAX;
+
 use errand::Errand;
 
 /// The kind that a name without one has.
@@ -139,6 +143,7 @@ fn unexpected(answer: &TableAnswer) -> Problem {
         TableAnswer::Page { .. } => "Page",
         TableAnswer::Records(_) => "Records",
         TableAnswer::Field(_) => "Field",
+        TableAnswer::Nested { .. } => "Nested",
     };
     Problem::internal(format_args!("a table answered {kind} to another question"))
 }

@@ -13,6 +13,7 @@ use syncline_protocol::Moment;
 use syncline_protocol::channel::Access;
 use syncline_protocol::session::Grant;
 
+use crate::auth::AuthError;
 use crate::auth::Identity;
 use crate::auth::Level;
 use crate::document::request::Member;
@@ -41,7 +42,8 @@ impl Entrant {
     }
 
     pub(super) fn member(&self) -> Member {
-        Member { user: self.identity.sub.clone(), name: self.identity.name.clone() }
+        let Identity { sub, name, email, .. } = &self.identity;
+        Member { user: sub.clone(), name: name.clone(), email: email.clone() }
     }
 }
 
@@ -121,21 +123,29 @@ impl Sockets {
 
     /// Checks a token, and what it is good for.
     pub(super) async fn enter(&self, peer: IpAddr, doc: DocName, token: Option<&str>) -> Result<Entrant, ErrorCode> {
+        let identity = self.identify(peer, token).await.map_err(|error| error.code)?;
+        let access = self.access(&identity, &doc).await?;
+        let expires_at = identity.expires_at_ms.map(|at| self.moment_of(at));
+        Ok(Entrant { doc, identity, access, expires_at })
+    }
+
+    /// Who a token was made for. Failures are counted by address.
+    ///
+    /// # Errors
+    /// As [`crate::auth::Auth::authenticate`]; `RATE_LIMITED` from an address that failed too often.
+    pub async fn identify(&self, peer: IpAddr, token: Option<&str>) -> Result<Identity, AuthError> {
         let now = self.clock.now();
         let limiter = self.failed_connects.as_ref().filter(|_| !self.auth.is_dev());
         if limiter.is_some_and(|limiter| limiter.check(&address_key(peer), now.moment).is_err()) {
-            return Err(ErrorCode::RateLimited);
+            let message = "too many failed attempts from this address; try again later".into();
+            return Err(AuthError { code: ErrorCode::RateLimited, message });
         }
-        let identity = self.auth.authenticate(token).await.map_err(|error| {
+        self.auth.authenticate(token).await.inspect_err(|error| {
             if let Some(limiter) = limiter {
                 let _ = limiter.take(&address_key(peer), now.moment); // This failure counts; whether it was one too many shows next time.
             }
             tracing::debug!(event = "connection_refused", code = error.code.word(), reason = %error.message);
-            error.code
-        })?;
-        let access = self.access(&identity, &doc).await?;
-        let expires_at = identity.expires_at_ms.map(|at| self.moment_of(at));
-        Ok(Entrant { doc, identity, access, expires_at })
+        })
     }
 
     /// What somebody may do with a document right now.

@@ -17,6 +17,7 @@ use syncline_protocol::web_socket::Opcode;
 
 use crate::auth::watch::Alarm;
 use crate::document::port::Language;
+use crate::document::port::Line;
 use crate::document::port::Port;
 use crate::document::request::Refusal;
 use crate::outbox::Closing;
@@ -98,7 +99,7 @@ impl Connection {
             None => Language::YWebsocket,
             Some(Peer { address, .. }) => Language::Hocuspocus { address },
         };
-        let port = Port { outbox: self.outbox.clone(), channel, language };
+        let port = Port::Line(Line { outbox: self.outbox.clone(), channel, language });
         let membership = self.sockets.hub.join(&entrant.doc, access, Some(entrant.member()), port).await?;
         let watched = (!self.sockets.auth.is_dev()).then(|| {
             let alarm: Weak<Outbox> = Arc::downgrade(&self.outbox);

@@ -41,6 +41,9 @@ use crate::outbox::OutboxLimits;
 use admission::Admission;
 use connection::Connection;
 
+pub(super) use upgrade::accept;
+pub(super) use upgrade::is_complete;
+
 /// What a refused socket may still send; nobody listens.
 const REFUSED_MESSAGE_BYTES: usize = 64 * 1024;
 /// Frame header, message type and length around the largest update.

@@ -35,7 +35,7 @@ impl IntoResponse for NotAnUpgrade {
 }
 
 /// Whether a request asks for a WebSocket, and may have one.
-pub(super) fn is_complete<B>(request: &Request<B>) -> bool {
+pub(in crate::http) fn is_complete<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     request.method() == Method::GET
         && names(headers, header::CONNECTION, "upgrade")
@@ -47,7 +47,7 @@ pub(super) fn is_complete<B>(request: &Request<B>) -> bool {
 }
 
 /// The response that says yes to a complete request.
-pub(super) fn accept(headers: &HeaderMap) -> Response {
+pub(in crate::http) fn accept(headers: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let answer = response.headers_mut();

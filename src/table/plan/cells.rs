@@ -58,7 +58,8 @@ pub(super) fn wishes<'a>(columns: &Columns<'a>, cells: &'a Cells, place: Place) 
     let mut seen = HashSet::with_capacity(cells.len());
     for (key, wanted) in cells {
         let column = columns.find(key).map_err(|wrong| place.refused(key, wrong, wanted))?;
-        if !seen.insert(column.id()) {
+        let own = if let Column::Flag(key) = column { key } else { column.id() };
+        if !seen.insert(own) {
             return Err(Refused::wrong(place.cell(key), "this field is given twice, by id and by name"));
         }
         let value = column.check(wanted).map_err(|wrong| place.refused(key, wrong, wanted))?;

@@ -13,6 +13,8 @@ use super::cells::Wish;
 use crate::clock::rfc3339;
 use crate::table::command::Merged;
 use crate::table::command::OnConflict;
+use crate::table::content::Raw;
+use crate::table::field;
 use crate::table::read::record_view;
 use crate::table::refused::Refused;
 use crate::table::state::FieldMark;
@@ -30,6 +32,43 @@ impl Expectation {
         let version = version.filter(|_| on_conflict != OnConflict::Force);
         Self { version, takes_any_change: on_conflict == OnConflict::Record }
     }
+
+    /// Refuses to create a record of which the writer knows a version.
+    pub(super) fn of_none(self, id: &str) -> Result<(), Refused> {
+        match self.version {
+            None | Some(0) => Ok(()),
+            Some(_) => Err(missing(id)),
+        }
+    }
+}
+
+/// There is no such record.
+pub(super) fn missing(id: &str) -> Refused {
+    Refused::new(ErrorCode::NotFound, "there is no such record").with("recordId", id)
+}
+
+/// What a writer wants of a record, as far as a conflict can be about it.
+pub(super) trait Claim {
+    /// Under which id its versions are kept.
+    fn field(&self) -> &str;
+    /// What is wanted.
+    fn wanted(&self) -> Value;
+    /// What is there.
+    fn current(&self, raw: &Raw) -> Value;
+}
+
+impl Claim for Wish<'_> {
+    fn field(&self) -> &str {
+        self.column.id()
+    }
+
+    fn wanted(&self) -> Value {
+        self.value.clone()
+    }
+
+    fn current(&self, raw: &Raw) -> Value {
+        self.column.read(raw)
+    }
 }
 
 /// Lets the wishes pass or not; says what happened in between if that did not matter.
@@ -41,15 +80,15 @@ pub(super) fn judge(
     id: &Arc<str>,
     row: &Row,
     expectation: Expectation,
-    wishes: &[Wish<'_>],
+    wishes: &[impl Claim],
 ) -> Result<Option<Merged>, Refused> {
     let Some(expected) = expectation.version else { return Ok(None) };
     match expected.cmp(&row.version) {
         Ordering::Equal => Ok(None),
         Ordering::Greater => Err(ahead(sight, id, row, expected)),
         Ordering::Less => {
-            let is_disputed = |wish: &&Wish<'_>| version_of(row, wish.column.id()) > expected;
-            let disputed: Vec<_> = wishes.iter().filter(|w| expectation.takes_any_change || is_disputed(w)).collect();
+            let is_disputed = |field: &str| expectation.takes_any_change || version_of(row, field) > expected;
+            let disputed: Vec<_> = wishes.iter().filter(|wish| is_disputed(wish.field())).collect();
             if disputed.is_empty() && !expectation.takes_any_change {
                 return Ok(Some(merged(row, expected)));
             }
@@ -78,9 +117,9 @@ fn merged(row: &Row, expected: u64) -> Merged {
     Merged { over: (expected + 1, row.version), changed_since: changed_since(row, expected) }
 }
 
-fn conflict(sight: &Sight<'_>, id: &Arc<str>, row: &Row, expected: u64, disputed: &[&Wish<'_>]) -> Refused {
+fn conflict(sight: &Sight<'_>, id: &Arc<str>, row: &Row, expected: u64, disputed: &[&impl Claim]) -> Refused {
     let raw = (sight.raw)(id);
-    let fields: Vec<Value> = disputed.iter().map(|wish| dispute(row, wish, &wish.column.read(&raw))).collect();
+    let fields: Vec<Value> = disputed.iter().map(|wish| dispute(row, *wish, &wish.current(&raw))).collect();
     let current = fields.first().map_or(Value::Null, |field| field["currentValue"].clone());
     let record = record_view(sight.table, id, &raw).map(|record| record.json());
     Refused::new(ErrorCode::ConcurrentEdit, "the record has changed since the version that you know")
@@ -96,11 +135,11 @@ fn conflict(sight: &Sight<'_>, id: &Arc<str>, row: &Row, expected: u64, disputed
 }
 
 /// One field over which there is a conflict. `currentVersion` 0 and nobody: it was never written.
-fn dispute(row: &Row, wish: &Wish<'_>, current: &Value) -> Value {
-    let mark = mark_of(row, wish.column.id());
+fn dispute(row: &Row, wish: &impl Claim, current: &Value) -> Value {
+    let mark = mark_of(row, wish.field());
     json!({
-        "fieldId": wish.column.id(),
-        "yourValue": wish.value,
+        "fieldId": wish.field(),
+        "yourValue": wish.wanted(),
         "currentValue": current,
         "currentVersion": mark.map_or(0, |mark| mark.version),
         "updatedBy": mark.and_then(|mark| mark.stamp.user.as_deref()),
@@ -109,7 +148,9 @@ fn dispute(row: &Row, wish: &Wish<'_>, current: &Value) -> Value {
 }
 
 fn changed_since(row: &Row, expected: u64) -> Vec<String> {
-    row.fields.iter().filter(|mark| mark.version > expected).map(|mark| mark.field.to_string()).collect()
+    // Nested components have marks too, and are no fields.
+    let cells = row.fields.iter().filter(|mark| mark.version > expected && !field::is_reserved(&mark.field));
+    cells.map(|mark| mark.field.to_string()).collect()
 }
 
 fn version_of(row: &Row, field: &str) -> u64 {

@@ -1,7 +1,12 @@
-//! Changes to records that are there: all of them, or none.
+//! Changes to records: all of them, or none.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::slice;
 use std::sync::Arc;
+
+use serde_json::Value;
+use syncline_protocol::ErrorCode;
 
 use super::Plan;
 use super::Put;
@@ -16,11 +21,13 @@ use super::conflict;
 use super::conflict::Expectation;
 use super::place::Spot;
 use super::place::blocks;
+use super::records;
 use super::records::find;
 use super::records::in_line;
 use super::records::order_put;
 use crate::table::column::Columns;
 use crate::table::command::Merged;
+use crate::table::command::NewRecord;
 use crate::table::command::OnConflict;
 use crate::table::command::RecordPatch;
 use crate::table::limits;
@@ -62,6 +69,7 @@ pub(super) fn patch(
     for (index, change) in changes.iter().enumerate() {
         cell_puts(sight, change, manner.place(index), &mut puts)?;
     }
+    puts.extend(height_puts(sight.table, records, manner)?);
     puts.extend(moves(sight.table, records, &changes, manner, chance)?);
     let report = changes.into_iter().map(|change| (change.id.clone(), change.merged)).collect();
     Ok(Plan { puts, report: Report::Records(report) })
@@ -74,6 +82,60 @@ fn asked<'a, 'w>(changes: &'w [Change<'a>], manner: Manner) -> Vec<Asked<'a, 'w>
         place: manner.place(index),
     };
     changes.iter().enumerate().map(one).collect()
+}
+
+/// Changes to one record, or the record itself when it is not there.
+pub(super) fn put(
+    sight: &Sight<'_>,
+    patch: &RecordPatch,
+    on_conflict: OnConflict,
+    stamp: &Value,
+    chance: &mut dyn FnMut() -> u32,
+) -> Result<Plan, Refused> {
+    if sight.doc.starts_with("table:") {
+        return Err(Refused::new(ErrorCode::ChannelError, "records of a table are created before they are changed"));
+    }
+    let expectation = Expectation::of(patch.expected_version, on_conflict);
+    if sight.table.rows.contains_key(patch.id.as_str()) {
+        // Who expects none is in conflict with any.
+        let wants_none = patch.expected_version == Some(0) && on_conflict == OnConflict::Field;
+        let on_conflict = if wants_none { OnConflict::Record } else { on_conflict };
+        return self::patch(sight, slice::from_ref(patch), Manner { on_conflict, is_batch: false }, chance);
+    }
+    expectation.of_none(&patch.id)?;
+    let height = patch.height.map(|height| check_height(height, Place::Whole)).transpose()?;
+    let RecordPatch { id, cells, after, .. } = patch.clone();
+    let new = NewRecord { id: Some(id), cells, after };
+    let mut plan = records::create(sight, &[new], |_| Place::Whole, stamp, chance)?;
+    if let (Some(height), Some(Put::NewRow { entries, .. })) = (height, plan.puts.first_mut()) {
+        entries.push(("$h".to_owned(), height));
+    }
+    Ok(plan)
+}
+
+/// Heights of a row, in pixels.
+const HEIGHTS: RangeInclusive<f64> = 1.0..=2000.0;
+
+fn check_height(height: f64, place: Place) -> Result<Value, Refused> {
+    if !HEIGHTS.contains(&height) {
+        return Err(Refused::wrong(place.path("height"), "a height is 1 to 2000 pixels"));
+    }
+    Ok(height.into())
+}
+
+/// The heights that are not yet as they shall be.
+fn height_puts(table: &Table, records: &[RecordPatch], manner: Manner) -> Result<Vec<Put>, Refused> {
+    let mut puts = Vec::new();
+    for (index, patch) in records.iter().enumerate() {
+        let (Some(height), Some((id, row))) = (patch.height, table.rows.get_key_value(patch.id.as_str())) else {
+            continue;
+        };
+        let value = Some(check_height(height, manner.place(index))?);
+        if row.height.as_f64() != Some(height) {
+            puts.push(Put::Cell { row: id.clone(), key: "$h".to_owned(), value });
+        }
+    }
+    Ok(puts)
 }
 
 /// The same record twice would make the second patch one of a state that nobody has seen.

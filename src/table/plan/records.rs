@@ -35,23 +35,27 @@ use crate::table::state::Row;
 use crate::table::state::Table;
 use crate::table::view::FieldView;
 
-/// New records, in the order in which they are given.
+/// Longest flag: the `sub` of a token may be one.
+const FLAG_BYTES_MAX: usize = 255;
+
+/// New records, in the order in which they are given. `at` says where each stands in the request.
 pub(super) fn create(
     sight: &Sight<'_>,
     records: &[NewRecord],
+    at: fn(usize) -> Place,
     stamp: &Value,
     chance: &mut dyn FnMut() -> u32,
 ) -> Result<Plan, Refused> {
     check_table(sight)?;
     limits::check_rows(sight.table, records.len())?;
-    let ids = ids(sight.table, records, chance)?;
-    let wished = wished(sight, records)?;
+    let ids = ids(sight.table, records, at, chance)?;
+    let wished = wished(sight, records, at)?;
     limits::check_cells(sight.table, wished.iter().map(Vec::len).sum())?;
-    let keys = places(sight.table, records, &ids, chance)?;
+    let keys = places(sight.table, (records, at), &ids, chance)?;
     let has_components = sight.table.meta.get("settings").is_some_and(|settings| settings["components"] == true);
     let mut puts = Vec::with_capacity(records.len());
     for (index, (id, wishes)) in ids.iter().zip(&wished).enumerate() {
-        let entries = entries(&keys[index].0, stamp, wishes, Place::Nth(index))?;
+        let entries = entries(&keys[index].0, stamp, wishes, at(index))?;
         puts.push(Put::NewRow { row: id.clone(), entries, components: has_components });
     }
     // A gap that was worn out: others got new places too.
@@ -66,7 +70,8 @@ pub(super) fn delete(sight: &Sight<'_>, id: &str, expected: Option<u64>, stamp: 
     if row.deleted.is_some() {
         return Ok(about(row_id, vec![]));
     }
-    conflict::judge(sight, row_id, row, conflict::Expectation::of(expected, OnConflict::Record), &[])?;
+    let nothing: [Wish<'_>; 0] = [];
+    conflict::judge(sight, row_id, row, conflict::Expectation::of(expected, OnConflict::Record), &nothing)?;
     Ok(about(row_id, vec![deletion(row_id, Some(stamp))]))
 }
 
@@ -83,10 +88,25 @@ pub(super) fn restore(sight: &Sight<'_>, id: &str) -> Result<Plan, Refused> {
     Ok(about(row_id, vec![deletion(row_id, None)]))
 }
 
+/// Sets a flag of a record. One that is deleted takes none, and nobody is told so: whoever read it could not know.
+pub(super) fn flag(sight: &Sight<'_>, id: &str, field: &str, flag: &str) -> Result<Plan, Refused> {
+    let (row_id, row) = find(sight.table, id)?;
+    if !(1..=FLAG_BYTES_MAX).contains(&flag.len()) {
+        return Err(Refused::wrong("flag", "a flag has 1 to 255 bytes"));
+    }
+    let key = format!("{field}/{flag}");
+    let raw = (sight.raw)(row_id);
+    if row.deleted.is_some() || raw.get(key.as_str()).is_some_and(|set| *set == true) {
+        return Ok(about(row_id, vec![]));
+    }
+    let value = Some(Value::Bool(true));
+    limits::check_row_growth(&raw, &[(key.clone(), value.clone())], || "flag".to_owned())?;
+    Ok(about(row_id, vec![Put::Cell { row: row_id.clone(), key, value }]))
+}
+
 /// A record, deleted or not.
 pub(super) fn find<'t>(table: &'t Table, id: &str) -> Result<(&'t Arc<str>, &'t Row), Refused> {
-    let missing = || Refused::new(ErrorCode::NotFound, "there is no such record").with("recordId", id);
-    table.rows.get_key_value(id).ok_or_else(missing)
+    table.rows.get_key_value(id).ok_or_else(|| conflict::missing(id))
 }
 
 /// A record's place in its line.
@@ -121,10 +141,15 @@ fn check_table(sight: &Sight<'_>) -> Result<(), Refused> {
 }
 
 /// The ids of new records: those that were brought, checked, and new ones.
-fn ids(table: &Table, records: &[NewRecord], chance: &mut dyn FnMut() -> u32) -> Result<Vec<Arc<str>>, Refused> {
+fn ids(
+    table: &Table,
+    records: &[NewRecord],
+    at: fn(usize) -> Place,
+    chance: &mut dyn FnMut() -> u32,
+) -> Result<Vec<Arc<str>>, Refused> {
     let mut taken: HashSet<Arc<str>> = HashSet::with_capacity(records.len());
     for (index, id) in records.iter().enumerate().filter_map(|(index, new)| Some((index, new.id.as_deref()?))) {
-        let path = || Place::Nth(index).path("id");
+        let path = || at(index).path("id");
         field::check_row_id(id).map_err(|wrong| Refused::of_description(wrong.under(&path())))?;
         if !taken.insert(id.into()) {
             return Err(Refused::wrong(path(), "two records of this request have the same id"));
@@ -144,16 +169,20 @@ fn ids(table: &Table, records: &[NewRecord], chance: &mut dyn FnMut() -> u32) ->
 }
 
 /// The cells of new records, checked.
-fn wished<'a>(sight: &Sight<'a>, records: &'a [NewRecord]) -> Result<Vec<Vec<Wish<'a>>>, Refused> {
+fn wished<'a>(
+    sight: &Sight<'a>,
+    records: &'a [NewRecord],
+    at: fn(usize) -> Place,
+) -> Result<Vec<Vec<Wish<'a>>>, Refused> {
     let columns = Columns::of(sight.table);
     let required: Vec<_> = sight.table.fields.values().filter(|field| is_required(field)).collect();
     let mut wished = Vec::with_capacity(records.len());
     for (index, new) in records.iter().enumerate() {
-        let wishes = wishes(&columns, &new.cells, Place::Nth(index))?;
-        check_required(&required, &wishes, Place::Nth(index))?;
+        let wishes = wishes(&columns, &new.cells, at(index))?;
+        check_required(&required, &wishes, at(index))?;
         wished.push(wishes);
     }
-    let asked = |(index, wishes): (usize, _)| Asked { id: None, wishes, place: Place::Nth(index) };
+    let asked = |(index, wishes): (usize, _)| Asked { id: None, wishes, place: at(index) };
     check_unique(sight, &wished.iter().map(Vec::as_slice).enumerate().map(asked).collect::<Vec<_>>())?;
     Ok(wished)
 }
@@ -165,7 +194,7 @@ fn is_required(field: &FieldView) -> bool {
 /// Order keys: first those of the new records as they were given, then those of others that had to make room.
 fn places(
     table: &Table,
-    records: &[NewRecord],
+    (records, at): (&[NewRecord], fn(usize) -> Place),
     ids: &[Arc<str>],
     chance: &mut dyn FnMut() -> u32,
 ) -> Result<Vec<Standing>, Refused> {
@@ -174,7 +203,7 @@ fn places(
     let mut keys = in_line(table, |mut line| {
         let mut first = 0;
         for block in &blocks {
-            line.place(block, chance).map_err(|why| why.refused(Place::Nth(first).path("after")))?;
+            line.place(block, chance).map_err(|why| why.refused(at(first).path("after")))?;
             first += block.ids.len();
         }
         Ok(line.into_keys())

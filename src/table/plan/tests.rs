@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::*;
 use crate::table::command::Cells;
+use crate::table::command::Guard;
 use crate::table::command::NewField;
 use crate::table::command::NewRecord;
 use crate::table::command::OnConflict;
@@ -28,11 +29,17 @@ use crate::table::state::Row;
 use crate::table::view::FieldView;
 use crate::table::view::Stamp;
 
+/// Where no record has nested components.
+const NO_COMPONENTS: fn(&str) -> Components = |_| Components::new();
+
 /// A table with its records, and who asks of it.
 #[derive(Default)]
 struct World {
     table: Table,
     raws: BTreeMap<Arc<str>, Raw>,
+    components: BTreeMap<Arc<str>, Components>,
+    doc: &'static str,
+    guard: Option<Guard>,
     now_ms: u64,
     draws: u32,
 }
@@ -40,7 +47,7 @@ struct World {
 impl World {
     /// Nothing at all.
     fn empty() -> Self {
-        Self { now_ms: 1_700_000_000_000, ..Self::default() }
+        Self { now_ms: 1_700_000_000_000, doc: "table:t", ..Self::default() }
     }
 
     /// A table without fields.
@@ -107,8 +114,17 @@ impl World {
 
     fn ask_as(&mut self, user: Option<&str>, command: Command) -> Result<Plan, Refused> {
         let raw = |row: &str| self.raws.get(row).cloned().unwrap_or_default();
-        let sight = Sight { doc: "table:t", epoch: Epoch(3), table: &self.table, raw: &raw, now_ms: self.now_ms };
-        let write = Write { command, user: user.map(Arc::from), once: None, correlation_id: None, peer: None };
+        let components = |row: &str| self.components.get(row).cloned().unwrap_or_default();
+        let sight = Sight {
+            doc: self.doc,
+            epoch: Epoch(3),
+            table: &self.table,
+            raw: &raw,
+            components: &components,
+            now_ms: self.now_ms,
+        };
+        let (user, guard) = (user.map(Arc::from), self.guard.clone());
+        let write = Write { command, user, once: None, correlation_id: None, peer: None, guard };
         let draws = &mut self.draws;
         plan(&sight, &write, &mut || {
             *draws += 1;
@@ -123,6 +139,7 @@ impl World {
         match plan.report {
             Report::Records(records) => records.into_iter().map(|(id, _)| id.to_string()).collect(),
             Report::Field(id) => vec![id.to_string()],
+            Report::Nested { id, .. } => vec![id.to_string()],
             Report::Table => vec![],
         }
     }
@@ -144,6 +161,26 @@ impl World {
                     match value {
                         Some(value) => drop(raw.insert(key.into(), value)),
                         None => drop(raw.remove(key.as_str())),
+                    }
+                }
+                Put::NewComponent { row, component, content } => {
+                    touched.entry(row.clone()).or_default().push(format!("$k/{component}"));
+                    self.components.entry(row).or_default().insert(component, content);
+                }
+                Put::Component { row, component, key, value } => {
+                    touched.entry(row.clone()).or_default().push(format!("$k/{component}"));
+                    let all = self.components.get_mut(&row).expect("components are changed where they are");
+                    let content = all.get_mut(&component).expect("components that are there are changed");
+                    let (content, key) = match key.strip_prefix("props/") {
+                        Some(prop) => {
+                            let props = content.entry("props").or_insert_with(|| json!({}));
+                            (props.as_object_mut().expect("props are an object"), prop)
+                        }
+                        None => (content, &*key),
+                    };
+                    match value {
+                        Some(value) => drop(content.insert(key.to_owned(), value)),
+                        None => drop(content.remove(key)),
                     }
                 }
                 put => self.carry_out_on_field(put),
@@ -181,12 +218,14 @@ impl World {
         let stamp = Stamp { at_ms: self.now_ms, user: Some("bob".into()) };
         let row = self.table.rows.entry(id.clone()).or_default();
         self.table.order.remove(&(row.order.clone(), id.clone()));
+        row.height = raw.get("$h").cloned().unwrap_or_default();
         row.order = raw["$o"].as_str().expect("records have a place").into();
         self.table.order.insert((row.order.clone(), id.clone()));
         row.version += 1;
         row.deleted = raw.contains_key("$d").then(|| stamp.clone());
-        for key in keys.iter().filter(|key| !field::is_reserved(key)) {
-            let mark = FieldMark { field: field::field_of(key).into(), version: row.version, stamp: stamp.clone() };
+        for key in keys.iter().filter(|key| !field::is_reserved(key) || key.starts_with("$k/")) {
+            let id = if field::is_reserved(key) { key } else { field::field_of(key) };
+            let mark = FieldMark { field: id.into(), version: row.version, stamp: stamp.clone() };
             match row.fields.binary_search_by(|known| known.field.cmp(&mark.field)) {
                 Ok(at) => row.fields[at] = mark,
                 Err(at) => row.fields.insert(at, mark),
@@ -232,7 +271,7 @@ fn create(records: Vec<NewRecord>) -> Command {
 }
 
 fn patch_of(id: &str, object: Value, expected_version: Option<u64>) -> RecordPatch {
-    RecordPatch { id: id.into(), cells: cells(object), after: None, expected_version }
+    RecordPatch { id: id.into(), cells: cells(object), expected_version, ..RecordPatch::default() }
 }
 
 fn patch_one(id: &str, object: Value, expected: Option<u64>, on_conflict: OnConflict) -> Command {

@@ -125,9 +125,16 @@ fn unique_values_differ_from_those_of_all_records_that_are_not_deleted() {
 fn a_table_without_a_unique_field_is_not_read() {
     let world = World::simple().row("r1", "a0", json!({"t": "x"}));
     let raw = |_: &str| -> Raw { panic!("read") };
-    let sight = Sight { doc: "table:t", epoch: Epoch(0), table: &world.table, raw: &raw, now_ms: 0 };
+    let sight = Sight {
+        doc: "table:t",
+        epoch: Epoch(0),
+        table: &world.table,
+        raw: &raw,
+        components: &NO_COMPONENTS,
+        now_ms: 0,
+    };
     let command = create(vec![new_record("r", json!({"t": "x"}))]);
-    let write = Write { command, user: None, once: None, correlation_id: None, peer: None };
+    let write = Write { command, user: None, once: None, correlation_id: None, peer: None, guard: None };
     assert_eq!(plan(&sight, &write, &mut || 7).unwrap().puts.len(), 1);
 }
 
@@ -136,11 +143,16 @@ fn a_document_that_nobody_made_a_table_takes_records_only_if_its_kind_needs_no_f
     let empty = World::empty();
     let ask = |doc: &str| {
         let raw = |_: &str| Raw::new();
-        let sight = Sight { doc, epoch: Epoch(0), table: &empty.table, raw: &raw, now_ms: 0 };
+        let sight =
+            Sight { doc, epoch: Epoch(0), table: &empty.table, raw: &raw, components: &NO_COMPONENTS, now_ms: 0 };
         let command = create(vec![new_record("self", json!({"any key": 1}))]);
         let free = create(vec![new_record("self", json!({"colour": {"r": 1.0}}))]);
         let ask = |command| {
-            plan(&sight, &Write { command, user: None, once: None, correlation_id: None, peer: None }, &mut || 7)
+            plan(
+                &sight,
+                &Write { command, user: None, once: None, correlation_id: None, peer: None, guard: None },
+                &mut || 7,
+            )
         };
         (ask(command).map(drop), ask(free))
     };

@@ -154,10 +154,21 @@ fn ten_thousand_records_at_once_are_ten_thousand_places() {
 fn a_source_of_chance_that_repeats_itself_still_gives_ids() {
     let world = abc();
     let raw = |_: &str| Raw::new();
-    let sight = Sight { doc: "table:t", epoch: Epoch(0), table: &world.table, raw: &raw, now_ms: 0 };
+    let sight = Sight {
+        doc: "table:t",
+        epoch: Epoch(0),
+        table: &world.table,
+        raw: &raw,
+        components: &NO_COMPONENTS,
+        now_ms: 0,
+    };
     let command = create(vec![new_record("", json!({})); 3]);
-    let plan =
-        plan(&sight, &Write { command, user: None, once: None, correlation_id: None, peer: None }, &mut || 0).unwrap();
+    let plan = plan(
+        &sight,
+        &Write { command, user: None, once: None, correlation_id: None, peer: None, guard: None },
+        &mut || 0,
+    )
+    .unwrap();
     let Report::Records(records) = plan.report else { panic!("records were asked for") };
     let ids: Vec<_> = records.iter().map(|(id, _)| &**id).collect();
     assert_eq!(ids, ["000000000000", "0000000000000", "0000000000001"]);
