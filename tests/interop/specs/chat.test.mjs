@@ -202,6 +202,16 @@ for (const mode of MODES) {
       assert.deepEqual(bob.heard.events.filter(({ event }) => event.includes('error') || event === 'message:sent'), [])
     })
 
+    test('what one shows in a channel where one is not is a CHANNEL_ERROR', async (t) => {
+      const channelId = newId()
+      const [, bob] = await two(t, channelId, mode)
+      const { socket } = await listen(t, server, person('apart', PUBLIC), { mode })
+      await refused(socket, 'user:typing', { channelId }, 'CHANNEL_ERROR')
+      await refused(socket, 'user:cursor-move', { room: bob.room, position: 1 }, 'CHANNEL_ERROR')
+      await fence(server, operator, bob.room, bob)
+      assert.deepEqual(bob.heard.of('user:typing', 'user:cursor-moved'), [])
+    })
+
     test("a channel's end is told to its members, as an error for what they then do in it", async (t) => {
       const channelId = newId()
       const [alice, bob] = await two(t, channelId, mode)

@@ -254,7 +254,8 @@ for (const mode of MODES) {
       await done(reader.socket, 'component:subscribe', { componentId })
       const stranger = await listen(t, server, person('stranger', {}), { mode })
       await refused(stranger.socket, 'component:subscribe', { componentId }, 'FORBIDDEN')
-      await refused(stranger.socket, 'component:typing', { componentId }, 'FORBIDDEN')
+      await refused(stranger.socket, 'component:cursor',
+        { entityType: 'page', entityId: 'p', componentId, position: 1 }, 'FORBIDDEN')
       for (const [command, more] of [
         ['component:update', { updates: { title: 'x' } }],
         ['component:nested-create', { rowId: 'r', nestedComponent: { id: 'x', type: 'x' } }],

@@ -334,12 +334,14 @@ for (const mode of MODES) {
       const [alice, bob] = [await joined(t, one.tableId, 'alice', mode), await joined(t, two.tableId, 'bob', mode)]
       const apart = await listen(t, server, person('apart'), { mode })
       await done(apart.socket, 'grid:cell-edit', { tableId: one.tableId, recordId: one.id, fieldId: 'text', value: 'x' })
-      await done(apart.socket, 'user:cursor-move', { tableId: one.tableId, position: 1 })
       await alice.heard.heard('grid:cell-edited')
+      await done(bob.socket, 'user:cursor-move', { tableId: two.tableId, position: 1 })
       await fence(server, operator, two.room, bob)
       assert.ok(bob.heard.events.every(({ room }) => room === two.room), JSON.stringify(bob.heard.events))
       assert.deepEqual(bob.heard.of('grid:cell-edited', 'record:updated', 'user:cursor-moved'), [])
-      assert.deepEqual(apart.heard.of('grid:cell-edited', 'record:updated'), [])
+      await fence(server, operator, one.room, alice)
+      assert.ok(alice.heard.events.every(({ room }) => room === one.room), JSON.stringify(alice.heard.events))
+      assert.deepEqual(apart.heard.events, [])
     })
 
     test("a user's own room and a base's room reach those who are in them", async (t) => {
