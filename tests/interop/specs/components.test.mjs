@@ -151,7 +151,7 @@ for (const mode of MODES) {
       for (const { heard } of [alice, bob, carol]) {
         const told = await heard.heard('component:nested-created')
         assert.deepEqual([told.componentId, told.rowId, told.createdBy], [componentId, rowId, alice.who.sub])
-        assert.deepEqual(told.nestedComponent, nestedComponent)
+        assert.deepEqual(told.nestedComponent, { ...told.nestedComponent, ...nestedComponent })
       }
       const nestedComponentId = 'button1'
       const updates = { label: 'Stop', props: { color: 'blue' } }

@@ -77,7 +77,7 @@ for (const mode of MODES) {
       for (const [what, bad, code] of [
         ['no token', undefined, 'AUTH_FAILED'],
         ['something else', 'no-token-at-all', 'AUTH_FAILED'],
-        ['a number', 7, 'AUTH_FAILED'],
+        ['a number', 7, 'INVALID_PAYLOAD'],
         ['a foreign key', token({ '*': 'write' }, { ...claims, secret: 'another-secret-another-secret-another' }), 'AUTH_FAILED'],
         ['no signature', `${none}.${payload}.`, 'AUTH_FAILED'],
         ['one that ran out', token({ '*': 'write' }, { ...claims, ttlSeconds: -600 }), 'AUTH_EXPIRED']
