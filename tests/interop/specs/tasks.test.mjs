@@ -323,11 +323,11 @@ describe('specification 003: a connection that is slow to read', { concurrency: 
 
   test('one who comes back after more than the room keeps is told so', async (t) => {
     const room = newProject()
-    await settings(room, { historyEvents: 5 })
+    await settings(room, { historyEvents: 100 })
     const alice = await subscribed(t, room, 'alice', MODES[0])
     for (let n = 0; n < 4; n++) await tell(room, 'task_updated', { taskId: `${n}` })
     assert.equal((await done(alice.socket, 'subscribe', { room, since: alice.answer.eventId })).recovered, true)
-    for (let n = 4; n < 20; n++) await tell(room, 'task_updated', { taskId: `${n}` })
+    for (let n = 4; n < 120; n++) await tell(room, 'task_updated', { taskId: `${n}` })
     const bob = await listen(t, server, person('bob'))
     const late = await done(bob.socket, 'subscribe', { room, since: alice.answer.eventId })
     assert.equal(late.recovered, false)
