@@ -1,4 +1,4 @@
-// Runs every *.test.mjs here against SYNCLINE_BIN. Most of the time is spent waiting (90 s of silence, 20 MB at 1 MB/s), so
+// Runs every *.test.mjs here and in specs/ against SYNCLINE_BIN. Most of the time is spent waiting (90 s of silence, 20 MB at 1 MB/s), so
 // the files run side by side, the longest from the start. Arguments are passed on to `node --test`, names of files choose
 // among them.
 
@@ -18,7 +18,8 @@ const given = process.argv.slice(2)
 const chosen = given.filter((name) => name.endsWith('.test.mjs'))
 const flags = given.filter((name) => !name.endsWith('.test.mjs'))
 const LONGEST = 'quiet.test.mjs'
-const all = readdirSync(here).filter((name) => name.endsWith('.test.mjs')).sort()
+const tests = (folder) => readdirSync(new URL(folder, here)).filter((name) => name.endsWith('.test.mjs')).sort()
+const all = [...tests('.'), ...tests('specs').map((name) => `specs/${name}`)]
 const files = chosen.length > 0 ? chosen : [LONGEST, ...all.filter((name) => name !== LONGEST)]
 const args = ['--test', '--test-concurrency=6', '--test-timeout=300000', '--test-reporter=spec', ...flags, ...files]
 const { status } = spawnSync(process.execPath, args, { cwd: here, stdio: 'inherit' })

@@ -2,7 +2,7 @@
 
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -26,15 +26,21 @@ export class Server {
   #log = []
   #dev
   #env
+  #config
 
-  /** `dev: false` asks for tokens signed with SECRET. The server is stopped and its data removed after test `t`. */
-  static async start (t, { dev = true, env = {} } = {}) {
+  /** `dev: false` asks for tokens signed with SECRET, `config` is the text of a configuration file. The server is stopped and
+   * its data removed after test `t`. */
+  static async start (t, { dev = true, env = {}, config } = {}) {
     const server = new Server()
     server.#dev = dev
     server.#env = env
     server.dataDir = await mkdtemp(join(tmpdir(), 'syncline-interop-'))
     server.port = 0
     t.after(() => server.#discard())
+    if (config !== undefined) {
+      server.#config = `${server.dataDir}.toml`
+      await writeFile(server.#config, config)
+    }
     await server.resume()
     return server
   }
@@ -43,6 +49,7 @@ export class Server {
   async resume () {
     const args = ['serve', '--listen', `127.0.0.1:${this.port}`, '--data-dir', this.dataDir]
     if (this.#dev) args.push('--dev')
+    if (this.#config !== undefined) args.push('--config', this.#config)
     const env = { ...inherited, ...(this.#dev ? {} : { SYNCLINE_AUTH__SECRET: SECRET }), ...this.#env }
     const child = spawn('sh', ['-c', EXEC, BIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
     this.#process = child
@@ -116,6 +123,7 @@ export class Server {
   async #discard () {
     await this.stop('SIGKILL')
     await rm(this.dataDir, { recursive: true, force: true, maxRetries: 5 })
+    if (this.#config !== undefined) await rm(this.#config, { force: true })
   }
 }
 
