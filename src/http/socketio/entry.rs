@@ -19,6 +19,7 @@ use tokio::time::sleep_until;
 use super::Gateway;
 use super::Socket;
 use super::door::Peer;
+use super::pace::too_often;
 use super::session::Session;
 use super::wire::Wire;
 use crate::auth::Identity;
@@ -80,6 +81,7 @@ async fn introduced(
             () = sleep_until(until) => return None,
             message = messages.recv() => message?,
         };
+        wire.socket().data.taken(&message);
         let packet = socket_io::parse(&message).ok()?;
         match (packet.kind, packet.namespace) {
             (Kind::Connect, socket_io::ROOT) => match identify(gateway, wire.socket(), packet).await {
@@ -132,7 +134,11 @@ async fn identify(gateway: &Gateway, socket: &Socket, packet: Packet<'_>) -> Res
     };
     // Polling behind a proxy that does not say is one address for all.
     let peer = parts.extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| *peer);
-    Ok(state.sockets.identify(peer, token.as_deref()).await?)
+    let identity = state.sockets.identify(peer, token.as_deref()).await;
+    identity.map_err(|error| match state.sockets.failed_connects_wait(peer) {
+        Some(wait) if error.code == ErrorCode::RateLimited => too_often(wait),
+        _ => Problem::from(error),
+    })
 }
 
 /// Nobody else can even wait.
