@@ -277,11 +277,12 @@ mod tests {
         let counts = ConnectionCounts::new(NonZeroUsize::new(1), NonZeroUsize::new(1));
         let inside = counts.try_enter(Some("alice")).unwrap();
         let (first, second) = (counts.wait(9).unwrap(), counts.wait(9).unwrap());
-        let moved = first.moved();
-        let mut moved = std::pin::pin!(moved);
-        moved.as_mut().enable();
-        drop(inside);
-        moved.await;
+        {
+            let mut moved = std::pin::pin!(first.moved());
+            moved.as_mut().enable();
+            drop(inside);
+            moved.await;
+        }
         let moved = second.moved();
         let mut moved = std::pin::pin!(moved);
         moved.as_mut().enable();
