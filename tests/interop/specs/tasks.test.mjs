@@ -323,7 +323,7 @@ describe('specification 003: a connection that is slow to read', { concurrency: 
     await settings(room, { historyEvents: 100 })
     const slow = await Polling.open(t, server, person('slow').token)
     const { eventId } = await slow.ask('subscribe', { room })
-    const TOLD = 700
+    const TOLD = 300
     const ids = []
     for (let n = 0; n < TOLD; n++) ids.push(await tell(room, 'task_progress', { n, log: 'x'.repeat(20_000) }))
     await slow.until((events) => events.some(({ event }) => event === 'room:recovered'), 'room:recovered')
