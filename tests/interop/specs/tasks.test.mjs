@@ -5,7 +5,8 @@ import { after, describe, test } from 'node:test'
 import { Polling } from '../lib/polling.mjs'
 import { Server } from '../lib/server.mjs'
 import {
-  ask, connect, connected, dial, done, fence, Heard, listen, membersOf, MODES, operator, person, publish, refusal, refused, rest
+  ask, connect, connected, dial, done, fence, Heard, listen, membersOf, metric, MODES, operator, person, publish, refusal, refused,
+  rest
 } from '../lib/socketio.mjs'
 import { token } from '../lib/token.mjs'
 import { until } from '../lib/until.mjs'
@@ -178,6 +179,8 @@ for (const mode of MODES) {
       let acknowledged = 0
       for (let n = 0; n < SENT; n++) {
         if (n % 5 === 2) {
+          // Closed before it is open, the client would wait for ever.
+          await until(() => writer.connected && reader.socket.connected && recovered, 'two that are connected')
           recovered = null
           for (const { io } of [writer, reader.socket]) io.engine.close()
         }
@@ -191,6 +194,39 @@ for (const mode of MODES) {
       const numbers = Array.from({ length: SENT }, (_, n) => `${n}`)
       assert.deepEqual(bob.heard.of('message:sent').map(({ text }) => text), numbers)
       assert.deepEqual(reader.heard.of('task_updated').map(({ taskId }) => taskId), numbers)
+    })
+
+    test('failure 2, delivery: what a user must acknowledge is kept while he is away, and comes again until it is acknowledged', async (t) => {
+      const who = person('alice')
+      const hand = (n) => publish(server, who, `user:${who.sub}`, 'task_assigned', { n }, { requireAck: true })
+      for (const n of [1, 2]) await hand(n)
+      // A page that takes what is odd, and dies of the rest.
+      const open = async (takes) => {
+        const got = []
+        const socket = dial(t, server, who, { mode })
+        socket.on('task_assigned', ({ data }, acknowledge) => {
+          got.push(data.n)
+          if (takes(data.n)) acknowledge()
+        })
+        return { socket: await connected(socket), got }
+      }
+      const first = await open((n) => n % 2 === 1)
+      await hand(3)
+      await until(() => first.got.length === 3, () => `three, got ${first.got}`)
+      assert.deepEqual(first.got, [1, 2, 3])
+      // What it acknowledged before this answer has been taken from the list.
+      await done(first.socket, 'subscribe', { room: newProject() })
+      first.socket.disconnect()
+      const second = await open(() => true)
+      await until(() => second.got.length > 0, 'what is left')
+      await hand(4)
+      await until(() => second.got.includes(4), 'the next')
+      assert.deepEqual(second.got, [2, 4])
+      await done(second.socket, 'subscribe', { room: newProject() })
+      const third = await open(() => true)
+      await hand(5)
+      await until(() => third.got.length > 0 || second.got.length > 2, 'the last')
+      assert.deepEqual(third.got.filter((n) => n !== 5), [])
     })
 
     test('failure 3, rates: the one who hurries is slowed and stays connected, the others notice nothing', async (t) => {
@@ -284,12 +320,13 @@ describe('specification 003: a connection that is slow to read', { concurrency: 
 
   test('one who does not read falls behind what the room keeps, is told so, and goes on from there', async (t) => {
     const room = newProject()
-    await settings(room, { historyEvents: 5 })
+    await settings(room, { historyEvents: 100 })
     const slow = await Polling.open(t, server, person('slow').token)
     const { eventId } = await slow.ask('subscribe', { room })
-    const TOLD = 120
+    const TOLD = 300
     const ids = []
-    for (let n = 0; n < TOLD; n++) ids.push(await tell(room, 'task_progress', { n, log: 'x'.repeat(100_000) }))
+    for (let n = 0; n < TOLD; n++) ids.push(await tell(room, 'task_progress', { n, log: 'x'.repeat(20_000) }))
+    await slow.until((events) => events.some(({ event }) => event === 'room:recovered'), 'room:recovered')
     ids.push(await tell(room, 'task_updated', { n: TOLD }))
     await slow.until((events) => events.some(({ data }) => data?.n === TOLD), 'the last event')
     let last = eventId
@@ -302,23 +339,25 @@ describe('specification 003: a connection that is slow to read', { concurrency: 
         last = told.eventId
       }
     }
-    assert.ok(slow.events.some(({ event }) => event === 'room:recovered'))
   })
 
   test('a room that is given a time to live forgets what happened when everybody has left it', async (t) => {
+    const own = await Server.start(t, { dev: false, env })
     const room = newProject()
-    await settings(room, { ttlSeconds: 1, historyEvents: 10 })
-    const alice = await subscribed(t, room, 'alice', MODES[0])
-    const { eventId } = alice.answer
-    await tell(room, 'task_created', {})
+    const { status } = await rest(own, operator, 'PUT', `/v1/rooms/${encodeURIComponent(room)}`, { ttlSeconds: 1, maxClients: 1 })
+    assert.ok(status < 300)
+    const rooms = () => metric(own, 'syncline_rooms', 'project')
+    const [alice, bob] = [await listen(t, own, person('alice')), await listen(t, own, person('bob'))]
+    const { eventId } = await done(alice.socket, 'subscribe', { room })
+    await publish(own, operator, room, 'task_created')
     await alice.heard.heard('task_created')
+    assert.equal(await rooms(), 1)
     alice.socket.disconnect()
-    await until(async () => {
-      const socket = await connect(t, server, person('bob'))
-      const { recovered } = await done(socket, 'subscribe', { room, since: eventId })
-      socket.disconnect()
-      return !recovered
-    }, 'the end of what the room remembers')
+    await until(async () => await rooms() === 0, 'no room')
+    // Its history is gone, and so are its settings.
+    assert.equal((await done(bob.socket, 'subscribe', { room, since: eventId })).recovered, false)
+    await connect(t, own, person('carol')).then((socket) => done(socket, 'subscribe', { room }))
+    assert.deepEqual(bob.heard.of('task_created'), [])
   })
 
   test('one who comes back after more than the room keeps is told so', async (t) => {
