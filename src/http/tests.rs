@@ -55,8 +55,10 @@ fn state() -> AppState {
     let draining = CancellationToken::new();
     let (hub, outboxes) = hub(clock, metrics.clone());
     let origins = Arc::new(Origins::new(&["https://app.example".to_owned()], false));
+    let feeds = Feeds::new(FeedLimits::default(), clock);
     let sockets = Sockets {
         hub: hub.clone(),
+        feeds: feeds.clone(),
         origins: origins.clone(),
         auth: auth.clone(),
         clock,
@@ -82,7 +84,6 @@ fn state() -> AppState {
         tasks: TaskTracker::new(),
     };
     let settings = Settings { message_bytes: 1_000, doc_bytes: 2_000 };
-    let feeds = Feeds::new(FeedLimits::default(), clock);
     AppState::new(Parts {
         hub,
         feeds,

@@ -55,7 +55,7 @@ pub use pace::Rates;
 /// Messages of one client that wait to be handled, and their bytes. Full: the next one is refused, `RATE_LIMITED`. What
 /// presence says comes in bursts, and is not refused before that.
 const INBOUND_MAX: usize = 4096;
-const INBOUND_BYTES_MAX: usize = 4 << 20;
+const INBOUND_BYTES_MAX: usize = 1 << 20;
 /// Packets on their way to one client. Full: nothing more is taken from its rooms until there is room.
 const OUTBOUND_MAX: usize = 64;
 /// Clients beyond those who are let in or wait in line: they have not said yet who they are.
