@@ -54,6 +54,19 @@ fn every_log_event_is_documented() {
 }
 
 #[test]
+fn every_command_is_documented() {
+    let documented: BTreeSet<_> =
+        rows("docs/EVENTS.md", "## Commands of Socket.IO clients").map(|[name, _]| name).collect();
+    let code = read(&root().join("src/http/socketio/commands/mod.rs"));
+    let arms = code.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => "));
+    let mut obeyed: BTreeSet<_> = arms.map(|(name, _)| name.to_owned()).collect();
+    assert!(obeyed.len() > 25, "the list of commands was not found");
+    // These take any kind.
+    obeyed.extend(["subscribe_{kind}", "unsubscribe_{kind}"].map(str::to_owned));
+    assert_eq!(documented, obeyed);
+}
+
+#[test]
 fn every_named_guard_is_there() {
     let mut sources = String::new();
     for (dir, extension) in [("src", "rs"), ("protocol", "rs"), ("tests", "rs"), ("tests", "mjs"), ("fuzz", "rs")] {
