@@ -12,7 +12,7 @@ const SEED = Number(process.env.INTEROP_SEED ?? Date.now() % 2 ** 32)
 const FULL = process.env.SYNCLINE_ROOMS_FULL === '1'
 const [SOCKETS, ROOMS, SECONDS] = FULL ? [1000, 100, 60] : [200, 20, 8]
 const ROOMS_EACH_MAX = 5
-const PUBLISHERS = 3
+const PUBLISHERS = 6
 const MOVERS = 8
 const [WATCHERS, CUTS_EACH] = [20, 10]
 /** Events of a short history. A room keeps 100 in any case, for readers that are a moment late. */
@@ -195,7 +195,8 @@ describe('rooms', { concurrency: 1 }, () => {
       const { body } = await rest(server, operator, 'GET', '/v1/admin/stats')
       const rooms = await metric(server, 'syncline_rooms')
       const connections = await metric(server, 'syncline_connections', 'socket_io')
-      return { rooms, connections, readers: body.readers, documents: body.documents }
+      const { readers, documents, roomMembers, roomListeners } = body
+      return { rooms, connections, readers, documents, roomMembers, roomListeners }
     }
     let last
     await until(async () => Object.values(last = await left()).every((count) => count === 0), () => `nothing, is ${JSON.stringify(last)}`, SETTLE_MS)
