@@ -170,7 +170,7 @@ for (const mode of MODES) {
       const writer = await connect(t, server, person('alice'), { mode, retries: 20, ackTimeout: 5_000 })
       const reader = await listen(t, server, person('alice'), { mode })
       let { eventId } = await done(reader.socket, 'subscribe', { room })
-      reader.socket.onAny((_, told) => { eventId = told.eventId })
+      reader.socket.onAny((_, told) => { if (told.room === room && told.eventId > eventId) eventId = told.eventId })
       let recovered = true
       reader.socket.on('connect', () => {
         reader.socket.emit('subscribe', { room, since: eventId }, (answer) => { recovered = answer.recovered })
