@@ -128,7 +128,8 @@ for (const mode of MODES) {
       const socket = dial(t, server, undefined, { mode, auth: (show) => show({ token: fresh }) })
       const heard = new Heard(socket)
       await connected(socket)
-      const { eventId } = await done(socket, 'subscribe', { room })
+      await done(socket, 'subscribe', { room })
+      const eventId = await tell(room, 'task_updated', { taskId: 'before' })
       const expiring = await heard.heard('token:expiring')
       assert.ok(Date.parse(expiring.expiresAt) > 0 || expiring.expiresAt > 0)
       let returns = 0
