@@ -124,7 +124,7 @@ for (const mode of MODES) {
     test('failure 1, authentication: a token that runs out is announced, then ends the connection as AUTH_EXPIRED', async (t) => {
       const who = person('alice')
       const room = newProject()
-      let fresh = token({ '*': 'write' }, { ...who.claims, ttlSeconds: 2 })
+      let fresh = token({ '*': 'write' }, { ...who.claims, ttlSeconds: 4 })
       const socket = dial(t, server, undefined, { mode, auth: (show) => show({ token: fresh }) })
       const heard = new Heard(socket)
       await connected(socket)
@@ -146,8 +146,8 @@ for (const mode of MODES) {
     test('failure 1, authentication: a token is renewed in time on the live connection, which goes on', async (t) => {
       const who = person('alice')
       const room = newProject()
-      const short = { sub: who.sub, token: token({ [room]: 'read' }, { ...who.claims, ttlSeconds: 2 }) }
-      const ends = Date.now() + 2_000 + 1_000
+      const short = { sub: who.sub, token: token({ [room]: 'read' }, { ...who.claims, ttlSeconds: 4 }) }
+      const ends = Date.now() + 4_000 + 1_000
       const { socket, heard } = await listen(t, server, short, { mode })
       await done(socket, 'subscribe', { room })
       let broken = 0
