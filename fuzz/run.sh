@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds and runs the fuzz targets on whatever toolchain is there: ./run.sh [seconds each, 10] [target…, all]
+# ./run.sh --build [target…, all] only builds them.
 #
 # Needs g++ (for libFuzzer) and nothing installed by cargo: coverage instrumentation is asked for with the flags that
 # `cargo fuzz` would pass, of which stable Rust takes all but the sanitizers'. Inputs that were found interesting stay in
@@ -30,7 +31,8 @@ features_of() {
 failed=()
 for target in "${targets[@]}"; do
   echo "== $target, $seconds s"
-  cargo build --release --target "$host" --bin "$target" --features "$(features_of "$target")"
+  cargo build --quiet --release --target "$host" --bin "$target" --features "$(features_of "$target")"
+  [ "$seconds" != --build ] || continue
   mkdir -p "corpus/$target" "artifacts/$target" "seeds/$target"
   binary=target/$host/release/$target
   if ! "$binary" "corpus/$target" "seeds/$target" -artifact_prefix="artifacts/$target/" -max_total_time="$seconds" \

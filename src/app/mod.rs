@@ -210,6 +210,7 @@ impl Server {
         let origins = Arc::new(Origins::new(&config.auth.allowed_origins, config.dev));
         let sockets = Arc::new(Sockets {
             hub: hub.clone(),
+            feeds: feeds.clone(),
             origins: origins.clone(),
             auth: auth.clone(),
             clock,

@@ -31,12 +31,16 @@ use crate::document::core::CoreSettings;
 use crate::document::core::Guards;
 use crate::document::memory::Memory;
 use crate::document::surroundings::Surroundings;
+use crate::http::socketio::Gateway;
+use crate::http::socketio::Rates;
 use crate::hub::Hub;
 use crate::hub::InboxLimits;
 use crate::limit::ConnectionCounts;
 use crate::metrics::Metrics;
 use crate::outbox::Budget;
 use crate::outbox::OutboxLimits;
+use crate::room::Courier;
+use crate::room::CourierLimits;
 use crate::room::FeedLimits;
 use crate::room::Feeds;
 use crate::store::memory::MemoryStore;
@@ -51,8 +55,10 @@ fn state() -> AppState {
     let draining = CancellationToken::new();
     let (hub, outboxes) = hub(clock, metrics.clone());
     let origins = Arc::new(Origins::new(&["https://app.example".to_owned()], false));
+    let feeds = Feeds::new(FeedLimits::default(), clock);
     let sockets = Sockets {
         hub: hub.clone(),
+        feeds: feeds.clone(),
         origins: origins.clone(),
         auth: auth.clone(),
         clock,
@@ -78,10 +84,10 @@ fn state() -> AppState {
         tasks: TaskTracker::new(),
     };
     let settings = Settings { message_bytes: 1_000, doc_bytes: 2_000 };
-    let feeds = Feeds::new(FeedLimits::default(), clock);
     AppState::new(Parts {
         hub,
         feeds,
+        courier: Arc::new(Courier::new(CourierLimits { parcels_max: 1, bytes_max: 1_000, keep: None })),
         auth,
         clock,
         origins,
@@ -90,6 +96,23 @@ fn state() -> AppState {
         draining,
         settings,
     })
+}
+
+fn engine(state: &AppState) -> Engine {
+    let settings = socketio::Settings { connections: None, queue_waiting: 0, message_bytes: 1_000 };
+    Gateway::engine(state.clone(), settings, Rates::per_minute(None, None, None))
+}
+
+/// Everything on one listener.
+fn whole(state: AppState) -> Router {
+    let engine = engine(&state);
+    router(state, &engine)
+}
+
+/// What users reach, when operators have a listener of their own.
+fn open_to_users(state: AppState) -> Router {
+    let engine = engine(&state);
+    public_router(state, &engine)
 }
 
 fn config() -> Config {
@@ -140,7 +163,7 @@ fn field<'a>(response: &'a Response, name: &header::HeaderName) -> &'a str {
 
 #[tokio::test]
 async fn unknown_addresses_and_methods_are_refused_in_the_one_shape() {
-    let router = router(state());
+    let router = whole(state());
     let unknown = call(&router, Method::GET, "/v1/nothing", &[]).await;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
     assert_eq!(json(unknown).await["code"], "NOT_FOUND");
@@ -153,7 +176,7 @@ async fn unknown_addresses_and_methods_are_refused_in_the_one_shape() {
 
 #[tokio::test]
 async fn without_a_token_the_answer_says_what_is_missing() {
-    let router = router(state());
+    let router = whole(state());
     for path in ["/v1/docs", "/v1/docs/a", "/v1/admin/stats"] {
         let refused = call(&router, Method::GET, path, &[]).await;
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{path}");
@@ -164,7 +187,7 @@ async fn without_a_token_the_answer_says_what_is_missing() {
 
 #[tokio::test]
 async fn operators_may_have_a_listener_of_their_own() {
-    let (public, admin) = (public_router(state()), admin_router(state()));
+    let (public, admin) = (open_to_users(state()), admin_router(state()));
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(call(&public, Method::GET, path, &[]).await.status(), StatusCode::NOT_FOUND, "{path}");
         assert_eq!(call(&admin, Method::GET, path, &[]).await.status(), StatusCode::OK, "{path}");
@@ -175,7 +198,7 @@ async fn operators_may_have_a_listener_of_their_own() {
 #[tokio::test]
 async fn a_draining_server_lives_but_is_not_ready() {
     let state = state();
-    let router = router(state.clone());
+    let router = whole(state.clone());
     assert_eq!(call(&router, Method::GET, "/readyz", &[]).await.status(), StatusCode::OK);
     state.draining.cancel();
     let readiness = call(&router, Method::GET, "/readyz", &[]).await;
@@ -197,7 +220,7 @@ async fn a_panic_is_one_answer_and_not_the_end() {
 
 #[tokio::test]
 async fn the_demo_is_served_with_its_guards_and_is_asked_for_once() {
-    let router = router(state());
+    let router = whole(state());
     for (path, kind) in [("/", "text/html"), ("/main.js", "text/javascript"), ("/style.css", "text/css")] {
         let asset = call(&router, Method::GET, path, &[]).await;
         assert_eq!(asset.status(), StatusCode::OK);
@@ -212,7 +235,7 @@ async fn the_demo_is_served_with_its_guards_and_is_asked_for_once() {
 
 #[tokio::test]
 async fn browsers_are_told_which_pages_may_call() {
-    let router = router(state());
+    let router = whole(state());
     for (origin, want) in [("https://app.example", "https://app.example"), ("https://evil.example", "")] {
         let asks = [(header::ORIGIN, origin), (header::ACCESS_CONTROL_REQUEST_METHOD, "DELETE")];
         let answer = call(&router, Method::OPTIONS, "/v1/docs/a", &asks).await;
@@ -222,7 +245,7 @@ async fn browsers_are_told_which_pages_may_call() {
 
 #[tokio::test]
 async fn pages_of_strangers_cannot_act_without_a_token() {
-    let router = router(state());
+    let router = whole(state());
     let host = (header::HOST, "localhost:8080");
     for (origin, want) in [
         ("https://evil.example", "FORBIDDEN"),
@@ -284,7 +307,7 @@ async fn when_too_many_bodies_are_under_way_the_next_is_told_to_come_back() {
 
 #[tokio::test]
 async fn what_is_described_is_routed_and_what_is_routed_is_described() {
-    let router = router(state());
+    let router = whole(state());
     let described = openapi::described();
     for (path, operations) in described["paths"].as_object().unwrap() {
         for method in METHODS {
@@ -321,7 +344,7 @@ fn routed_paths() -> Vec<&'static str> {
 
 #[tokio::test]
 async fn the_description_has_version_error_shape_and_security() {
-    let router = router(state());
+    let router = whole(state());
     let answer = call(&router, Method::GET, "/openapi.json", &[]).await;
     assert_eq!(field(&answer, &header::CONTENT_TYPE), "application/json");
     let body = json(answer).await;

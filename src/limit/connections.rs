@@ -1,6 +1,6 @@
 //! How many connections there are, whose, and who waits in line for one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -33,8 +33,8 @@ struct Counts {
     total: usize,
     /// Only users with a connection have an entry: the map is bounded by `total`.
     users: HashMap<Arc<str>, usize>,
-    /// Those who wait, first come, first served.
-    line: BTreeSet<u64>,
+    /// Those who wait, first come, first served, with the users they are.
+    line: BTreeMap<u64, Option<Arc<str>>>,
     /// The next number in line.
     next: u64,
     /// When the last ones of the line were let in.
@@ -75,17 +75,26 @@ impl ConnectionCounts {
         self.total_max.is_some_and(|max| counts.total >= max.get())
     }
 
-    /// Gets in line, behind at most `waiting_max - 1` others. `None`: the line is that long already.
-    #[must_use]
-    pub fn wait(self: &Arc<Self>, waiting_max: usize) -> Option<Place> {
+    /// Gets in line, behind at most `waiting_max - 1` others.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Overloaded`] when the line is that long already, [`ErrorCode::RateLimited`] when this user's share is
+    /// used up, those of the user who wait included.
+    pub fn wait(self: &Arc<Self>, user: Option<&str>, waiting_max: usize) -> Result<Place, ErrorCode> {
         let mut counts = lock(&self.counts);
         if counts.line.len() >= waiting_max {
-            return None;
+            return Err(ErrorCode::Overloaded);
+        }
+        if let (Some(user), Some(max)) = (user, self.per_user_max) {
+            let waiting = counts.line.values().filter(|waiting| waiting.as_deref() == Some(user)).count();
+            if waiting + counts.users.get(user).copied().unwrap_or(0) >= max.get() {
+                return Err(ErrorCode::RateLimited);
+            }
         }
         let number = counts.next;
         counts.next += 1;
-        counts.line.insert(number);
-        Some(Place { counts: Arc::clone(self), number })
+        counts.line.insert(number, user.map(Arc::from));
+        Ok(Place { counts: Arc::clone(self), number })
     }
 
     /// How many wait in line.
@@ -188,7 +197,7 @@ impl Place {
     pub fn try_enter(&self, user: Option<&str>, now: Moment) -> Result<Option<ConnectionGuard>, ErrorCode> {
         let all = &self.counts;
         let mut counts = lock(&all.counts);
-        if all.is_full(&counts) || counts.line.first() != Some(&self.number) {
+        if all.is_full(&counts) || counts.line.first_key_value().map(|(number, _)| *number) != Some(self.number) {
             return Ok(None);
         }
         let user = user.map(|user| all.count_user(&mut counts, user)).transpose()?;
@@ -207,7 +216,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let left = lock(&self.counts.counts).line.remove(&self.number);
-        if left {
+        if left.is_some() {
             self.counts.moved.notify_waiters();
         }
     }
@@ -256,8 +265,8 @@ mod tests {
     fn who_waits_comes_in_in_order_and_nobody_past_them() {
         let counts = ConnectionCounts::new(NonZeroUsize::new(1), None);
         let inside = counts.try_enter(None).unwrap();
-        let [first, second, third] = [(); 3].map(|()| counts.wait(3).unwrap());
-        assert!(counts.wait(3).is_none(), "the line has an end");
+        let [first, second, third] = [(); 3].map(|()| counts.wait(None, 3).unwrap());
+        assert_eq!(counts.wait(None, 3).unwrap_err(), ErrorCode::Overloaded, "the line has an end");
         assert_eq!([&first, &second, &third].map(Place::position), [1, 2, 3]);
         assert!(first.try_enter(None, Moment(5)).unwrap().is_none(), "there is no room");
         drop(inside);
@@ -276,12 +285,16 @@ mod tests {
     async fn the_line_moves_when_a_connection_ends_or_somebody_gives_up() {
         let counts = ConnectionCounts::new(NonZeroUsize::new(1), NonZeroUsize::new(1));
         let inside = counts.try_enter(Some("alice")).unwrap();
-        let (first, second) = (counts.wait(9).unwrap(), counts.wait(9).unwrap());
-        let moved = first.moved();
-        let mut moved = std::pin::pin!(moved);
-        moved.as_mut().enable();
-        drop(inside);
-        moved.await;
+        let (first, second) = (counts.wait(Some("carol"), 9).unwrap(), counts.wait(Some("bob"), 9).unwrap());
+        for user in ["alice", "bob"] {
+            assert_eq!(counts.wait(Some(user), 9).unwrap_err(), ErrorCode::RateLimited, "{user} has one already");
+        }
+        {
+            let mut moved = std::pin::pin!(first.moved());
+            moved.as_mut().enable();
+            drop(inside);
+            moved.await;
+        }
         let moved = second.moved();
         let mut moved = std::pin::pin!(moved);
         moved.as_mut().enable();

@@ -3,6 +3,8 @@
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
+use syncline_protocol::awareness::Entry;
+use syncline_protocol::channel::DocumentMessage;
 
 use crate::feed::Ears;
 use crate::feed::events;
@@ -198,6 +200,58 @@ async fn who_may_not_sets_nothing_and_sees_nobody() {
     let (status, answer) = call(&server, Some(&writer), Method::GET, "/v1/rooms/a%0Ab/presence", "").await;
     assert_eq!((status, &answer["data"]["path"]), (422, &json!("room")));
     assert_no_panic(&server.sigterm().await.stderr);
+}
+
+fn shows(clock: u64, state: Option<Value>) -> DocumentMessage {
+    let state = state.map(|state| state.to_string().into());
+    DocumentMessage::Awareness(vec![Entry { client: 7, clock, state }])
+}
+
+#[tokio::test]
+async fn who_listens_hears_who_comes_what_it_shows_and_that_it_goes() {
+    let server = setup().start().await;
+    let app = server.token("app", json!({"*": "write"}));
+    let alice = server.token("alice", json!({"table:T": "write"}));
+    let mut ears = Ears::open(events(&server, "table:T", "").bearer_auth(&app)).await;
+    assert!(ears.ready().await.0);
+    let filtered = events(&server, "table:T", "?events=user:left,message").bearer_auth(&app);
+    let mut filtered = Ears::open(filtered).await;
+    assert!(filtered.ready().await.0);
+    let (mut first, mut second) = (server.ws("table:T", Some(&alice)).await, server.ws("table:T", Some(&alice)).await);
+    first.greeted().await.unwrap();
+    second.greeted().await.unwrap();
+    let came = ears.next().await.unwrap();
+    assert_eq!(
+        (came.event.as_str(), &came.data["userId"], &came.data["tableId"]),
+        ("user:joined", &json!("alice"), &json!("T"))
+    );
+    first.send(&shows(1, Some(json!({"cursor": {"x": 1}, "name": "A"})))).await;
+    let moved = ears.next().await.unwrap();
+    assert_eq!((moved.event.as_str(), &moved.data["data"]["position"]), ("user:cursor-moved", &json!({"x": 1})));
+    assert!(came.id < moved.id);
+
+    let path = "/v1/rooms/table:T/presence";
+    let (status, list) = call(&server, Some(&app), Method::GET, path, "").await;
+    let members = list["members"].as_array().unwrap();
+    assert_eq!((status, members.len()), (200, 1), "two connections of one user are one member");
+    assert_eq!((&members[0]["userId"], &members[0]["clientIds"]), (&json!("alice"), &json!([7])));
+    assert_eq!(members[0]["state"], json!({"cursor": {"x": 1}, "name": "A"}));
+
+    // What passed is a point to come back to, and is not told again.
+    publish(&server, Some(&app), "table:T", json!({"event": "message"})).await;
+    let back = format!("?lastEventId={}", came.id.unwrap());
+    let mut back = Ears::open(events(&server, "table:T", &back).bearer_auth(&app)).await;
+    assert!(back.ready().await.0);
+    assert_eq!(back.names().await, ["message"]);
+    drop((first, second));
+    // The one cursor goes with its connection, or with its user: which connection is noticed first is not certain.
+    let mut names = vec![ears.next().await.unwrap().event];
+    while names.last().is_some_and(|name| name != "user:left") {
+        names.push(ears.next().await.unwrap().event);
+    }
+    assert_eq!(names[0], "message");
+    assert_eq!(filtered.names().await, ["message", "user:left"]);
+    assert_eq!(call(&server, Some(&app), Method::GET, path, "").await.1, json!({"members": []}));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tokio::time::sleep_until;
 use super::Gateway;
 use super::Socket;
 use super::door::Peer;
+use super::pace::too_often;
 use super::session::Session;
 use super::wire::Wire;
 use crate::auth::Identity;
@@ -44,16 +45,18 @@ pub(super) async fn run(gateway: &Arc<Gateway>, socket: &Arc<Socket>, mut messag
     let until = Instant::now() + gateway.state.sockets.limits.auth_within;
     let Some(identity) = introduced(gateway, &mut wire, &mut messages, until).await else { return };
     let user = (!gateway.state.auth.is_dev()).then(|| identity.sub.clone());
-    let counted = match gateway.state.sockets.connections.try_enter(user.as_deref()) {
-        Err(ErrorCode::Overloaded) => match gateway.state.sockets.connections.wait(gateway.settings.queue_waiting) {
-            None => Err(full(gateway)),
-            Some(place) => {
+    let connections = &gateway.state.sockets.connections;
+    let counted = match connections.try_enter(user.as_deref()) {
+        Err(ErrorCode::Overloaded) => match connections.wait(user.as_deref(), gateway.settings.queue_waiting) {
+            Err(ErrorCode::Overloaded) => Err(full(gateway)),
+            Err(code) => Err(too_many(code)),
+            Ok(place) => {
                 wire.send(socket_io::connect(socket.id.as_str()));
                 let Some(guard) = wait(gateway, &mut wire, &place, user.as_deref()).await else { return };
                 return Session::new(gateway, wire, identity, guard).run(messages).await;
             }
         },
-        Err(code) => Err(Problem::new(code, "this user has too many connections").with("retryAfterMs", 1_000)),
+        Err(code) => Err(too_many(code)),
         Ok(guard) => Ok(guard),
     };
     match counted {
@@ -80,6 +83,7 @@ async fn introduced(
             () = sleep_until(until) => return None,
             message = messages.recv() => message?,
         };
+        wire.socket().data.taken(&message);
         let packet = socket_io::parse(&message).ok()?;
         match (packet.kind, packet.namespace) {
             (Kind::Connect, socket_io::ROOT) => match identify(gateway, wire.socket(), packet).await {
@@ -132,7 +136,16 @@ async fn identify(gateway: &Gateway, socket: &Socket, packet: Packet<'_>) -> Res
     };
     // Polling behind a proxy that does not say is one address for all.
     let peer = parts.extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| *peer);
-    Ok(state.sockets.identify(peer, token.as_deref()).await?)
+    let identity = state.sockets.identify(peer, token.as_deref()).await;
+    identity.map_err(|error| match state.sockets.failed_connects_wait(peer) {
+        Some(wait) if error.code == ErrorCode::RateLimited => too_often(wait),
+        _ => Problem::from(error),
+    })
+}
+
+/// How long somebody waits who has too many connections is up to them.
+fn too_many(code: ErrorCode) -> Problem {
+    Problem::new(code, "this user has too many connections").with("retryAfterMs", 1_000)
 }
 
 /// Nobody else can even wait.
@@ -158,8 +171,7 @@ async fn wait(gateway: &Gateway, wire: &mut Wire, place: &Place, user: Option<&s
             }
             Ok(None) => {}
             Err(code) => {
-                let problem = Problem::new(code, "this user has too many connections");
-                wire.tell("error", &problem.to_json());
+                wire.tell("error", &too_many(code).to_json());
                 return None;
             }
         }

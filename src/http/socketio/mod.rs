@@ -52,10 +52,12 @@ pub use door::promise;
 pub use door::routes;
 pub use pace::Rates;
 
-/// Messages of one client that wait to be handled. Full: the next one is refused, `RATE_LIMITED`.
-const INBOUND_MAX: usize = 256;
+/// Messages of one client that wait to be handled, and their bytes. Full: the next one is refused, `RATE_LIMITED`. What
+/// presence says comes in bursts, and is not refused before that.
+const INBOUND_MAX: usize = 4096;
+const INBOUND_BYTES_MAX: usize = 1 << 20;
 /// Packets on their way to one client. Full: nothing more is taken from its rooms until there is room.
-const OUTBOUND_MAX: usize = 128;
+const OUTBOUND_MAX: usize = 64;
 /// Clients beyond those who are let in or wait in line: they have not said yet who they are.
 const STRANGERS_MAX: usize = 2_000;
 /// One message. Larger ones end the connection, by the library.
@@ -92,7 +94,38 @@ pub struct Settings {
 
 /// Where the messages of one client go.
 #[derive(Debug, Default)]
-pub struct Line(OnceLock<mpsc::Sender<Str>>);
+pub struct Line {
+    messages: OnceLock<mpsc::Sender<Str>>,
+    /// Bytes of those that wait.
+    bytes: AtomicUsize,
+}
+
+impl Line {
+    /// Takes a message if there is room for it; gives it back otherwise.
+    fn take(&self, message: Str) -> Result<(), Str> {
+        // Before it connected and after it is gone, nobody listens.
+        let Some(messages) = self.messages.get() else { return Ok(()) };
+        let length = message.len();
+        // One message always fits, however long.
+        let waiting = self.bytes.fetch_add(length, Ordering::Relaxed);
+        let sent = match waiting > 0 && waiting + length > INBOUND_BYTES_MAX {
+            true => Err(TrySendError::Full(message)),
+            false => messages.try_send(message),
+        };
+        sent.or_else(|refused| {
+            self.bytes.fetch_sub(length, Ordering::Relaxed);
+            match refused {
+                TrySendError::Full(message) => Err(message),
+                TrySendError::Closed(_) => Ok(()),
+            }
+        })
+    }
+
+    /// A message was taken from those that wait.
+    fn taken(&self, message: &Str) {
+        self.bytes.fetch_sub(message.len(), Ordering::Relaxed);
+    }
+}
 
 /// The address, ready to be served. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -139,7 +172,7 @@ impl EngineIoHandler for Gateway {
         }
         self.open.fetch_add(1, Ordering::Relaxed);
         let (sender, messages) = mpsc::channel(INBOUND_MAX);
-        if socket.data.0.set(sender).is_err() {
+        if socket.data.messages.set(sender).is_err() {
             return; // A socket connects once.
         }
         let tasks = self.state.sockets.tasks.clone();
@@ -154,8 +187,7 @@ impl EngineIoHandler for Gateway {
     fn on_disconnect(&self, _: Arc<Socket>, _: DisconnectReason) {}
 
     fn on_message(self: &Arc<Self>, message: Str, socket: Arc<Socket>) {
-        let Some(line) = socket.data.0.get() else { return };
-        if let Err(TrySendError::Full(message)) = line.try_send(message) {
+        if let Err(message) = socket.data.take(message) {
             self.state.sockets.metrics.refused(ErrorCode::RateLimited);
             let Ok(packet) = socket_io::parse(&message) else { return };
             let Some(id) = packet.id.filter(|_| packet.kind == socket_io::Kind::Event) else { return };

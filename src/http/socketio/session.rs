@@ -192,6 +192,7 @@ impl Session {
                 () = until(self.resume), if self.resume.is_some() => self.resume = None,
                 message = messages.recv(), if may_ask => {
                     let Some(message) = message else { return End::Closed };
+                    self.wire.socket().data.taken(&message);
                     if !self.hear(&message).await {
                         return End::Closed;
                     }

@@ -51,7 +51,7 @@ mod tests {
         assert!(typing.set(&one, true, now) && !typing.set(&one, true, now + LASTS / 2));
         assert!(typing.set(&two, true, now));
         assert_eq!(typing.next(), Some(now + LASTS));
-        assert_eq!(typing.over(now + LASTS), [two.clone()]);
+        assert_eq!(typing.over(now + LASTS), std::slice::from_ref(&two));
         assert!(!typing.set(&two, false, now) && typing.set(&one, false, now));
         assert_eq!((typing.next(), typing.over(now + LASTS * 9)), (None, vec![]));
     }

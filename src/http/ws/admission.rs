@@ -148,6 +148,12 @@ impl Sockets {
         })
     }
 
+    /// How long an address that failed too often is not listened to.
+    pub fn failed_connects_wait(&self, peer: IpAddr) -> Option<Duration> {
+        let limiter = self.failed_connects.as_ref().filter(|_| !self.auth.is_dev())?;
+        limiter.check(&address_key(peer), self.clock.now().moment).err()
+    }
+
     /// What somebody may do with a document right now.
     pub(super) async fn access(&self, identity: &Identity, doc: &DocName) -> Result<Access, ErrorCode> {
         let level = self.auth.authorize(identity, doc.as_str()).await.map_err(|error| {

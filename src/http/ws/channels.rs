@@ -20,9 +20,11 @@ use crate::document::port::Language;
 use crate::document::port::Line;
 use crate::document::port::Port;
 use crate::document::request::Refusal;
+use crate::name::RoomName;
 use crate::outbox::Closing;
 use crate::outbox::Outbox;
 
+use super::Sockets;
 use super::admission::Entrant;
 use super::connection::Connection;
 use super::rights::Answer;
@@ -100,12 +102,16 @@ impl Connection {
             Some(Peer { address, .. }) => Language::Hocuspocus { address },
         };
         let port = Port::Line(Line { outbox: self.outbox.clone(), channel, language });
-        let membership = self.sockets.hub.join(&entrant.doc, access, Some(entrant.member()), port).await?;
+        let Sockets { hub, feeds, .. } = &*self.sockets;
+        let reader = hub.new_reader();
+        let room = feeds.enter(&RoomName::from(&entrant.doc), reader.0);
+        let room = room.map_err(|full| Refusal::new(ErrorCode::RoomFull, full.to_string()))?;
+        let membership = hub.join_as(reader, &entrant.doc, access, Some(entrant.member()), port).await?;
         let watched = (!self.sockets.auth.is_dev()).then(|| {
             let alarm: Weak<Outbox> = Arc::downgrade(&self.outbox);
             self.sockets.auth.watch().enter(&entrant.identity, entrant.doc.as_str(), alarm, channel)
         });
-        self.seats.take(channel, Seat::new(membership, entrant, watched));
+        self.seats.take(channel, Seat::new(membership, room, entrant, watched));
         Ok(())
     }
 

@@ -37,6 +37,7 @@ use crate::limit::TokenBucket;
 use crate::metrics::Metrics;
 use crate::outbox::Budget;
 use crate::outbox::OutboxLimits;
+use crate::room::Feeds;
 
 use admission::Admission;
 use connection::Connection;
@@ -53,6 +54,8 @@ const FRAME_OVERHEAD_BYTES: usize = 64;
 pub struct Sockets {
     /// The documents.
     pub hub: Arc<Hub>,
+    /// The rooms: each document is one, and may be full.
+    pub feeds: Arc<Feeds>,
     /// Who is who.
     pub auth: Arc<Auth>,
     /// The clock.

@@ -10,20 +10,28 @@ use syncline_protocol::channel::ChannelId;
 
 use crate::auth::watch::Watched;
 use crate::hub::Membership;
+use crate::room;
 
 use super::admission::Entrant;
 
 /// A channel that has joined its document. Dropping it leaves.
 pub(super) struct Seat {
     pub(super) membership: Membership,
+    /// Counts against what the room takes.
+    _room: room::Seat,
     holder: Mutex<Arc<Entrant>>,
     /// `None` where there are no users.
     watched: Option<Watched>,
 }
 
 impl Seat {
-    pub(super) fn new(membership: Membership, holder: Arc<Entrant>, watched: Option<Watched>) -> Self {
-        Self { membership, holder: Mutex::new(holder), watched }
+    pub(super) fn new(
+        membership: Membership,
+        room: room::Seat,
+        holder: Arc<Entrant>,
+        watched: Option<Watched>,
+    ) -> Self {
+        Self { membership, _room: room, holder: Mutex::new(holder), watched }
     }
 
     /// Whose rights are to be looked up again, and when their token runs out.

@@ -343,3 +343,44 @@ fn what_a_document_tells_elsewhere_is_the_same_story_and_told_once() {
     opened.changed(Epoch(0), Seq(3), ChangeSet { rows: [("m3".into(), Box::default())].into(), ..sent("") });
     assert!(events(&mut channel).iter().all(|event| event.story == 0));
 }
+
+/// Whatever is kept, passes and is held back, in whatever order: whoever comes back behind anything it heard hears exactly
+/// what was kept since, or is told that something is missing.
+#[test]
+fn coming_back_behind_anything_that_was_heard_is_exact_or_refused() {
+    for seed in 1..100_u64 {
+        let limits = FeedLimits { events_max: 120, roots_pause: Duration::from_secs(3600), ..FeedLimits::default() };
+        let feeds = feeds(limits);
+        let opened = feeds.open(&DocName::parse("notes").unwrap(), Epoch(0), Seq(0));
+        let mut reader = listen(&feeds, "notes", None);
+        let (mut heard, mut seq, mut chance): (Vec<Arc<Event>>, u64, u64) = (Vec::new(), 0, seed);
+        for _ in 0..400 {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            match (chance >> 33) % 6 {
+                0 => {
+                    feeds.publish(&room("notes"), &Author::default(), ["a", "b"].map(Happening::new).into());
+                }
+                1 | 2 => pass(&feeds, "notes", "k", "passing"),
+                3 | 4 => {
+                    seq += 1;
+                    let typed = ChangeSet { roots: ["a".into()].into(), ..ChangeSet::default() };
+                    opened.changed(Epoch(0), Seq(seq), typed);
+                }
+                _ => feeds.flush(),
+            }
+            heard.extend(events(&mut reader));
+            let Some(known) = heard.get(usize::try_from(chance >> 40).unwrap() % (heard.len() + 1)) else { continue };
+            let mut back = listen(&feeds, "notes", Some(known.id));
+            let missed: Vec<EventId> = events(&mut back).iter().map(|event| event.id).collect();
+            let kept = heard.iter().filter(|event| event.name != "passing" && event.id > known.id);
+            let want: Vec<EventId> = kept.map(|event| event.id).collect();
+            let gone = heard.iter().rev().filter(|event| event.name != "passing").take(119).last();
+            assert_eq!(missed, if back.recovered { want } else { Vec::new() }, "seed {seed}");
+            assert!(
+                back.recovered || gone.is_some_and(|gone| known.id < gone.id),
+                "seed {seed}: nothing was forgotten"
+            );
+        }
+        assert!(heard.is_sorted_by(|one, two| one.id < two.id), "seed {seed}");
+    }
+}
