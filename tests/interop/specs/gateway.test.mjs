@@ -354,6 +354,8 @@ for (const mode of MODES) {
       assert.deepEqual([foreign.status, foreign.body.code], [403, 'FORBIDDEN'])
       await refused(bob.socket, 'subscribe', { room: `user:${alice.sub}` }, 'FORBIDDEN')
 
+      await refused(first.socket, 'unsubscribe', { room: `user:${alice.sub}` }, 'CHANNEL_ERROR')
+
       const room = `base:${alice.sub}`
       await done(bob.socket, 'subscribe', { room })
       await publish(server, operator, room, 'base:renamed', { baseId: 'b1', title: 'new' })

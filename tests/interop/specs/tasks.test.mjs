@@ -1,6 +1,8 @@
 // Specification 003, the task dashboard: subscriptions with filters, progress streams, and its five kinds of failure.
 
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
 import { after, describe, test } from 'node:test'
 import { Polling } from '../lib/polling.mjs'
 import { Server } from '../lib/server.mjs'
@@ -155,6 +157,7 @@ for (const mode of MODES) {
       await heard.heard('token:expiring')
       await refused(socket, 'token:renew', { token: 'made up' }, 'AUTH_FAILED')
       await refused(socket, 'token:renew', {}, 'INVALID_PAYLOAD')
+      await refused(socket, 'token:renew', { token: person('somebody-else').token }, 'FORBIDDEN')
       const { expiresAt } = await done(socket, 'token:renew', { token: who.token })
       assert.ok(expiresAt !== undefined)
       await until(() => Date.now() > ends + 1_000, 'a time at which the former token does not hold any more')
@@ -265,6 +268,36 @@ for (const mode of MODES) {
       await tell(room, 'task_created', { task: { id: 'secret' } })
       await fence(server, operator, other, alice, bob, stranger)
       assert.deepEqual(alice.heard.of('task_created'), [])
+      assert.equal(alice.socket.connected, true)
+    })
+
+    test('failure 4, permission: rights that the application lowers are told, and hold from then on', async (t) => {
+      const rights = { alice: 'write' }
+      const application = createServer(async (request, response) => {
+        const { sub } = JSON.parse(Buffer.concat(await request.toArray()))
+        response.setHeader('content-type', 'application/json').end(JSON.stringify({ access: rights[sub.split('-')[0]] ?? 'admin' }))
+      })
+      application.listen(0, '127.0.0.1')
+      await once(application, 'listening')
+      t.after(() => application.close())
+      const callback = `http://127.0.0.1:${application.address().port}/rights`
+      const own = await Server.start(t, { dev: false, env: { ...env, SYNCLINE_AUTH__CALLBACK_URL: callback } })
+      const room = 'channel:lowered'
+      const [alice, bob] = [await listen(t, own, person('alice'), { mode }), await listen(t, own, person('bob'), { mode })]
+      for (const { socket } of [alice, bob]) await done(socket, 'subscribe', { room })
+      const message = { channelId: room, text: 'x' }
+      await done(alice.socket, 'message:send', message)
+      for (const role of ['read', 'none']) {
+        rights.alice = role
+        const { status } = await rest(own, operator, 'POST', '/v1/admin/revoke', { sub: alice.who.sub })
+        assert.equal(status, 200)
+        await alice.heard.heard('permission', (told) => told.room === room && told.role === role)
+        await refused(alice.socket, 'message:send', message, 'FORBIDDEN')
+        await done(bob.socket, 'message:send', { ...message, text: role })
+      }
+      await bob.heard.heard('user:left', ({ userId }) => userId === alice.who.sub)
+      await refused(alice.socket, 'subscribe', { room }, 'FORBIDDEN')
+      assert.deepEqual(alice.heard.of('message:sent').map(({ text }) => text), ['x', 'read'])
       assert.equal(alice.socket.connected, true)
     })
 
