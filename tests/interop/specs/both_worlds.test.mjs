@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import { Peer, v310, v400 } from '../lib/clients.mjs'
 import { Server } from '../lib/server.mjs'
-import { ask, done, fence, listen, membersOf, MODES, operator, person, refused, shaped } from '../lib/socketio.mjs'
+import { ask, done, fence, listen, membersOf, MODES, operator, person, refused, rest, shaped } from '../lib/socketio.mjs'
+import { Listener } from '../lib/sse.mjs'
 import { row, settled, shows, Table } from '../lib/tables.mjs'
 import { until } from '../lib/until.mjs'
 
@@ -190,6 +191,36 @@ for (const mode of MODES) {
       await shows(yjs, id, 'f0', 'by the page')
     })
 
+    test('a page and an event stream hear the same of what grids and pages do', async (t) => {
+      const { table, tableId, room, id } = await newTable()
+      const ear = await page(t, table, person('page'), mode)
+      const stream = await Listener.open(t, server, room, { headers: table.headers })
+      const yjs = await grid(t, table, person('grid'))
+      for (let n = 0; n < 10; n++) {
+        row(yjs.doc, id).set('f1', `grid ${n}`)
+        await done(ear.socket, 'grid:cell-edit', { tableId, recordId: id, fieldId: 'f2', value: `page ${n}` })
+      }
+      await yjs.acknowledged()
+      await fence(server, operator, room, ear)
+      await stream.heard('test:fence')
+      const changes = (events) => events.filter(({ revision }) => revision !== undefined && revision !== null)
+      assert.deepEqual(changes(ear.heard.events).map(({ event, ...told }) => told), changes(stream.events))
+      assert.equal(ear.heard.of('record:updated').length, 20)
+    })
+
+    test('a wrong edit of a grid is put back, and the pages of its user alone are told', async (t) => {
+      const { table, room, id } = await newTable()
+      const [alice, bob] = [person('alice'), person('bob')]
+      const yjs = await grid(t, table, alice)
+      const [own, other] = [await page(t, table, alice, mode), await page(t, table, bob, mode)]
+      row(yjs.doc, id).set('f0', 42)
+      const told = await own.heard.heard('error:validation')
+      assert.deepEqual([told.recordId, told.fieldId, told.data.value, told.data.reverted], [id, 'f0', 42, true])
+      await shows(yjs, id, 'f0', 'v0')
+      await fence(server, operator, room, other)
+      assert.deepEqual(other.heard.of('error:validation'), [])
+    })
+
     test('a page sees the grids that come, move and go', async (t) => {
       const { table, room } = await newTable()
       const ear = await page(t, table, person('page'), mode)
@@ -227,6 +258,8 @@ for (const mode of MODES) {
       await until(() => states()[0]?.typing === true, () => `typing, sees ${JSON.stringify(states())}`)
       await done(socket, 'presence:update', { status: 'busy' })
       await until(() => states()[0]?.status === 'busy', () => `the status, sees ${JSON.stringify(states())}`)
+      const { body } = await rest(server, operator, 'GET', `/v1/docs/${encodeURIComponent(table.doc)}/presence`)
+      assert.ok(body.members.some(({ userId }) => userId === who.sub), JSON.stringify(body))
       socket.disconnect()
       await until(() => states().length === 0, () => `nobody, sees ${JSON.stringify(states())}`)
     })

@@ -354,6 +354,8 @@ for (const mode of MODES) {
       assert.deepEqual([foreign.status, foreign.body.code], [403, 'FORBIDDEN'])
       await refused(bob.socket, 'subscribe', { room: `user:${alice.sub}` }, 'FORBIDDEN')
 
+      await refused(first.socket, 'unsubscribe', { room: `user:${alice.sub}` }, 'CHANNEL_ERROR')
+
       const room = `base:${alice.sub}`
       await done(bob.socket, 'subscribe', { room })
       await publish(server, operator, room, 'base:renamed', { baseId: 'b1', title: 'new' })
@@ -419,6 +421,49 @@ describe('specification 000: without a token', () => {
       assert.ok(heard.every((frame) => !frame.startsWith('42') && !frame.startsWith('40{"sid"')), JSON.stringify(heard))
     }
     assert.deepEqual((await table.records()).map(({ cells }) => cells.text), ['v0'])
+  })
+
+  test('garbage of one who has shown a token ends that connection at most, and nobody else hears of it', async (t) => {
+    const { tableId, room, id } = await newTable()
+    const alice = await joined(t, tableId, 'alice')
+    const garbage = ['4', '42', '42{', '42[]', '42[7]', '42["record:create"', '42["grid:cell-edit",{"a":', '9', '45', '451-["x",{"_placeholder":true,"num":0}]',
+      '4299999999999999999999["subscribe",{}]', `42["${'x'.repeat(10_000)}"]`, `42["subscribe",${'['.repeat(20_000)}`, '43[]', '44{}', '40', '41', '\u0000']
+    for (const frame of garbage) {
+      const socket = new WebSocket(`${server.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`)
+      t.after(() => socket.terminate())
+      let answered = false
+      socket.on('message', (data) => {
+        const text = data.toString()
+        if (text.startsWith('0')) socket.send(`40${JSON.stringify({ token: operator.token })}`)
+        if (text.startsWith('40')) for (const said of [frame, `421${JSON.stringify(['subscribe', { room }])}`]) socket.send(said)
+        if (text.startsWith('431')) answered = true
+      })
+      await until(() => answered || socket.readyState === WebSocket.CLOSED, () => `an answer or the end after ${frame.slice(0, 40)}`)
+      socket.terminate()
+    }
+    await done(alice.socket, 'grid:cell-edit', { tableId, recordId: id, fieldId: 'text', value: 'goes on' })
+    await alice.heard.heard('record:updated')
+    assert.equal(alice.socket.connected, true)
+  })
+
+  test('under --dev nobody needs a token, and each connection is somebody', async (t) => {
+    const own = await Server.start(t)
+    const ears = []
+    for (const mode of MODES) {
+      const ear = await listen(t, own, undefined, { mode })
+      await done(ear.socket, 'subscribe', { room: 'project:dev' })
+      ears.push(ear)
+    }
+    const [first, second] = ears
+    await until(() => first.heard.of('user:joined').length === 2, 'two who came')
+    for (const told of first.heard.of('user:joined')) {
+      assert.equal(told.userId, null)
+      assert.ok(Number.isInteger(told.clientId), JSON.stringify(told))
+    }
+    await done(second.socket, 'user:cursor-move', { room: 'project:dev', position: 5 })
+    assert.equal((await first.heard.heard('user:cursor-moved')).position, 5)
+    second.socket.disconnect()
+    await first.heard.heard('user:left')
   })
 
   test('the connections of all transports are counted, and none is left when they are gone', async (t) => {

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
+import { Peer, v310 } from '../lib/clients.mjs'
 import { Server } from '../lib/server.mjs'
 import {
   ask, connect, dial, done, fence, listen, MODES, operator, person, publish, refusal, refused, rest
@@ -146,6 +147,22 @@ describe('limits of connections', { concurrency: 4 }, () => {
       }, 'the place that is free')
     })
 
+    test(`a message beyond limits.message_bytes ends the connection that brings it, and no other (${mode.name})`, async (t) => {
+      const own = await Server.start(t, { dev: false, env: { SYNCLINE_LIMITS__MESSAGE_BYTES: '65536' } })
+      const room = newRoom('channel')
+      const [alice, bob] = [await listen(t, own, person('alice'), { mode }), await listen(t, own, person('bob'), { mode })]
+      for (const { socket } of [alice, bob]) await done(socket, 'subscribe', { room })
+      let [ends, returns, others] = [0, 0, 0]
+      alice.socket.on('disconnect', () => { ends++ })
+      alice.socket.on('connect', () => { returns++ })
+      bob.socket.on('disconnect', () => { others++ })
+      alice.socket.emit('message:send', { channelId: room, text: 'x'.repeat(70_000) })
+      await until(() => ends === 1 && returns === 1, () => `an end and a return, saw ${[ends, returns]}`)
+      await done(alice.socket, 'message:send', { channelId: room, text: 'smaller' })
+      assert.equal((await bob.heard.heard('message:sent')).text, 'smaller')
+      assert.equal(others, 0)
+    })
+
     test(`beyond the ceiling one waits in a queue, hears its place, and enters in order (${mode.name})`, async (t) => {
       const env = { SYNCLINE_LIMITS__CONNECTIONS: '2', SYNCLINE_LIMITS__QUEUE_WAITING: '3' }
       const own = await Server.start(t, { dev: false, env })
@@ -228,6 +245,22 @@ describe('limits of rooms', { concurrency: true }, () => {
       })
     }
   }
+
+  test('a room that is full is full for Yjs clients too, and a place of theirs is free when they leave', async (t) => {
+    const room = newRoom('table')
+    const { status } = await rest(server, operator, 'PUT', `/v1/rooms/${encodeURIComponent(room)}`, { maxClients: 1 })
+    assert.ok(status < 300)
+    const { socket } = await listen(t, server, person('page'))
+    await done(socket, 'subscribe', { room })
+    const grid = new Peer(t, v310, server, room, { params: { token: person('grid').token } })
+    await until(() => grid.closes.length > 0, 'a refusal')
+    assert.equal(grid.closes[0], 4509)
+    await done(socket, 'unsubscribe', { room })
+    await grid.synced()
+    await refused(socket, 'subscribe', { room }, 'ROOM_FULL')
+    grid.leave()
+    await until(async () => (await ask(socket, 'subscribe', { room })).success, 'the place of the grid')
+  })
 
   test('who may not administer a room does not set it, and settings that are none are refused', async () => {
     const room = newRoom()

@@ -1,6 +1,8 @@
 // Specification 003, the task dashboard: subscriptions with filters, progress streams, and its five kinds of failure.
 
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
 import { after, describe, test } from 'node:test'
 import { Polling } from '../lib/polling.mjs'
 import { Server } from '../lib/server.mjs'
@@ -124,11 +126,12 @@ for (const mode of MODES) {
     test('failure 1, authentication: a token that runs out is announced, then ends the connection as AUTH_EXPIRED', async (t) => {
       const who = person('alice')
       const room = newProject()
-      let fresh = token({ '*': 'write' }, { ...who.claims, ttlSeconds: 2 })
+      let fresh = token({ '*': 'write' }, { ...who.claims, ttlSeconds: 4 })
       const socket = dial(t, server, undefined, { mode, auth: (show) => show({ token: fresh }) })
       const heard = new Heard(socket)
       await connected(socket)
-      const { eventId } = await done(socket, 'subscribe', { room })
+      await done(socket, 'subscribe', { room })
+      const eventId = await tell(room, 'task_updated', { taskId: 'before' })
       const expiring = await heard.heard('token:expiring')
       assert.ok(Date.parse(expiring.expiresAt) > 0 || expiring.expiresAt > 0)
       let returns = 0
@@ -145,8 +148,8 @@ for (const mode of MODES) {
     test('failure 1, authentication: a token is renewed in time on the live connection, which goes on', async (t) => {
       const who = person('alice')
       const room = newProject()
-      const short = { sub: who.sub, token: token({ [room]: 'read' }, { ...who.claims, ttlSeconds: 2 }) }
-      const ends = Date.now() + 2_000 + 1_000
+      const short = { sub: who.sub, token: token({ [room]: 'read' }, { ...who.claims, ttlSeconds: 4 }) }
+      const ends = Date.now() + 4_000 + 1_000
       const { socket, heard } = await listen(t, server, short, { mode })
       await done(socket, 'subscribe', { room })
       let broken = 0
@@ -154,6 +157,7 @@ for (const mode of MODES) {
       await heard.heard('token:expiring')
       await refused(socket, 'token:renew', { token: 'made up' }, 'AUTH_FAILED')
       await refused(socket, 'token:renew', {}, 'INVALID_PAYLOAD')
+      await refused(socket, 'token:renew', { token: person('somebody-else').token }, 'FORBIDDEN')
       const { expiresAt } = await done(socket, 'token:renew', { token: who.token })
       assert.ok(expiresAt !== undefined)
       await until(() => Date.now() > ends + 1_000, 'a time at which the former token does not hold any more')
@@ -170,7 +174,7 @@ for (const mode of MODES) {
       const writer = await connect(t, server, person('alice'), { mode, retries: 20, ackTimeout: 5_000 })
       const reader = await listen(t, server, person('alice'), { mode })
       let { eventId } = await done(reader.socket, 'subscribe', { room })
-      reader.socket.onAny((_, told) => { eventId = told.eventId })
+      reader.socket.onAny((_, told) => { if (told.room === room && told.eventId > eventId) eventId = told.eventId })
       let recovered = true
       reader.socket.on('connect', () => {
         reader.socket.emit('subscribe', { room, since: eventId }, (answer) => { recovered = answer.recovered })
@@ -264,6 +268,36 @@ for (const mode of MODES) {
       await tell(room, 'task_created', { task: { id: 'secret' } })
       await fence(server, operator, other, alice, bob, stranger)
       assert.deepEqual(alice.heard.of('task_created'), [])
+      assert.equal(alice.socket.connected, true)
+    })
+
+    test('failure 4, permission: rights that the application lowers are told, and hold from then on', async (t) => {
+      const rights = { alice: 'write' }
+      const application = createServer(async (request, response) => {
+        const { sub } = JSON.parse(Buffer.concat(await request.toArray()))
+        response.setHeader('content-type', 'application/json').end(JSON.stringify({ access: rights[sub.split('-')[0]] ?? 'admin' }))
+      })
+      application.listen(0, '127.0.0.1')
+      await once(application, 'listening')
+      t.after(() => application.close())
+      const callback = `http://127.0.0.1:${application.address().port}/rights`
+      const own = await Server.start(t, { dev: false, env: { ...env, SYNCLINE_AUTH__CALLBACK_URL: callback } })
+      const room = 'channel:lowered'
+      const [alice, bob] = [await listen(t, own, person('alice'), { mode }), await listen(t, own, person('bob'), { mode })]
+      for (const { socket } of [alice, bob]) await done(socket, 'subscribe', { room })
+      const message = { channelId: room, text: 'x' }
+      await done(alice.socket, 'message:send', message)
+      for (const role of ['read', 'none']) {
+        rights.alice = role
+        const { status } = await rest(own, operator, 'POST', '/v1/admin/revoke', { sub: alice.who.sub })
+        assert.equal(status, 200)
+        await alice.heard.heard('permission', (told) => told.room === room && told.role === role)
+        await refused(alice.socket, 'message:send', message, 'FORBIDDEN')
+        await done(bob.socket, 'message:send', { ...message, text: role })
+      }
+      await bob.heard.heard('user:left', ({ userId }) => userId === alice.who.sub)
+      await refused(alice.socket, 'subscribe', { room }, 'FORBIDDEN')
+      assert.deepEqual(alice.heard.of('message:sent').map(({ text }) => text), ['x', 'read'])
       assert.equal(alice.socket.connected, true)
     })
 

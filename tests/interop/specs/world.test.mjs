@@ -278,25 +278,28 @@ for (const mode of MODES) {
 
 describe('specification 004: the network', { concurrency: true }, () => {
   for (const mode of MODES) {
-    test(`a client survives the end of its server, and is in step again (${mode.name})`, async (t) => {
-      const own = await Server.start(t, { dev: false, env })
-      const room = 'campaign:c1'
-      const client = await new WorldClient(t, own, { mode }).open(person('alice')).connected()
-      const other = await new WorldClient(t, own, { mode }).open(person('bob')).connected()
-      const { eventId } = await done(client.socket, 'subscribe', { room })
-      await own.stop('SIGKILL')
-      await until(() => client.attempts >= 2, 'attempts')
-      assert.notEqual(client.state, 'connected')
-      await own.resume()
-      await client.connected()
-      await other.connected()
-      // What the former process knew is gone: the client is told so, and reads again.
-      const { recovered } = await done(client.socket, 'subscribe', { room, since: eventId })
-      assert.equal(recovered, false)
-      await done(other.socket, 'subscribe_campaign', { campaignId: 'c1' })
-      await publish(own, operator, room, 'entity_updated', { entityId: 'e1' })
-      for (const { heard } of [client, other]) await heard.heard('entity_updated', ({ entityId }) => entityId === 'e1')
-    })
+    for (const signal of ['SIGTERM', 'SIGKILL']) {
+      test(`a client survives the end of its server, and is in step again (${signal}, ${mode.name})`, async (t) => {
+        const own = await Server.start(t, { dev: false, env })
+        const room = 'campaign:c1'
+        const client = await new WorldClient(t, own, { mode }).open(person('alice')).connected()
+        const other = await new WorldClient(t, own, { mode }).open(person('bob')).connected()
+        const { eventId } = await done(client.socket, 'subscribe', { room })
+        const { code } = await own.stop(signal)
+        assert.equal(code, signal === 'SIGTERM' ? 0 : null)
+        await until(() => client.attempts >= 2, 'attempts')
+        assert.notEqual(client.state, 'connected')
+        await own.resume()
+        await client.connected()
+        await other.connected()
+        // What the former process knew is gone: the client is told so, and reads again.
+        const { recovered } = await done(client.socket, 'subscribe', { room, since: eventId })
+        assert.equal(recovered, false)
+        await done(other.socket, 'subscribe_campaign', { campaignId: 'c1' })
+        await publish(own, operator, room, 'entity_updated', { entityId: 'e1' })
+        for (const { heard } of [client, other]) await heard.heard('entity_updated', ({ entityId }) => entityId === 'e1')
+      })
+    }
 
     test(`a cut line is mended, and nothing of the campaign is missed or heard twice (${mode.name})`, async (t) => {
       const world = newWorld()
