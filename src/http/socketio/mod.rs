@@ -17,6 +17,7 @@ mod entry;
 mod pace;
 mod payload;
 mod reply;
+mod rights;
 mod session;
 mod stories;
 mod subscription;

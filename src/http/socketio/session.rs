@@ -140,9 +140,9 @@ impl Session {
         is_somebody.then(|| Member { user: sub.clone(), name: name.clone(), email: email.clone() })
     }
 
-    /// As the author of what it does.
+    /// As the author of what it does; under `--dev` everybody is one user, as over REST.
     pub(super) fn author(&self) -> Author {
-        Author { user: self.member().map(|member| member.user), peer: Some(self.peer.0), ..Author::default() }
+        Author { user: Some(self.who.sub.clone()), peer: Some(self.peer.0), ..Author::default() }
     }
 
     /// The user to whom limits apply.
@@ -306,6 +306,8 @@ impl Session {
         self.expiry = Expiry::of(&renewed, self.state());
         self.rooms.renewed(&renewed);
         self.who = renewed;
+        // What the new token does not open is left; that it was revoked in this very moment shows there too.
+        self.recheck_all().await.map_err(|code| Problem::new(code, "the new token does not hold"))?;
         Ok(json!({"expiresAt": self.who.expires_at_ms.map(crate::clock::rfc3339)}))
     }
 

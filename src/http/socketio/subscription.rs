@@ -19,7 +19,6 @@ use serde_json::Value;
 use serde_json::json;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::awareness::Entry;
-use syncline_protocol::channel::Access;
 use syncline_protocol::channel::ChannelId;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::limits::AWARENESS_STATE_BYTES_MAX;
@@ -29,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 
 use super::bell::Bell;
+use super::rights::access_of;
 use super::session::Session;
 use super::stories::Stories;
 use super::wire::Wire;
@@ -58,11 +58,11 @@ const TURN: usize = 32;
 /// Yjs clients forget whom they have not heard of for 30 s.
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 /// The channel of the client's own room.
-const OWN: ChannelId = ChannelId(0);
+pub(super) const OWN: ChannelId = ChannelId(0);
 
 /// The rooms of one client.
 pub(super) struct Rooms {
-    by_name: BTreeMap<RoomName, Subscription>,
+    pub(super) by_name: BTreeMap<RoomName, Subscription>,
     following: FuturesUnordered<BoxFuture<'static, Option<Followed>>>,
     /// Beginnings to listen so far: what an abandoned one still hears is told apart.
     generations: u64,
@@ -77,17 +77,17 @@ pub(super) struct Rooms {
 }
 
 /// One room.
-struct Subscription {
+pub(super) struct Subscription {
     generation: u64,
     filter: Filter,
     /// Ends the listening when the room is left.
     stop: CancellationToken,
     _stops: DropGuard,
-    channel: ChannelId,
-    level: Level,
+    pub(super) channel: ChannelId,
+    pub(super) level: Level,
     watched: Option<Watched>,
     /// Present as a reader of the document of the same name.
-    membership: Option<Membership>,
+    pub(super) membership: Option<Membership>,
     /// What it shows of itself here, beside who it is.
     shown: Map<String, Value>,
     clock: u64,
@@ -245,7 +245,9 @@ impl Session {
     pub(super) async fn enter_own_room(&mut self) {
         let Ok(room) = RoomName::parse(&format!("user:{}", self.who.sub)) else { return };
         let wish = Wish { filter: Filter::everything(), since: None };
-        if let Err(problem) = self.listen(room, OWN, Level::Read, wish) {
+        // The owner may read it, whatever the token says; and perhaps more.
+        let level = self.state().auth.authorize(&self.who, room.as_str()).await.unwrap_or(Level::Read);
+        if let Err(problem) = self.listen(room, OWN, level.max(Level::Read), wish) {
             tracing::warn!(event = "own_room_closed", code = problem.code().word(), userId = &*self.who.sub);
         }
     }
@@ -470,88 +472,6 @@ impl Session {
             }
         }
         face
-    }
-
-    // ---- rights --------------------------------------------------------------------------------------------------
-
-    /// # Errors
-    /// `FORBIDDEN` without at least this right; a transient code when the application cannot be asked.
-    pub(super) async fn require(&mut self, least: Level, name: &str) -> Result<Level, Problem> {
-        let level = self.state().auth.authorize(&self.who, name).await?;
-        if level >= least {
-            return Ok(level);
-        }
-        let word = if least == Level::Read { "read" } else { "write" };
-        Err(Problem::new(ErrorCode::Forbidden, format!("this needs the right \"{word}\" in {name}")))
-    }
-
-    /// Looks at what was rung for. The client is told which rooms it lost, and which rights changed.
-    ///
-    /// # Errors
-    /// The reason for which all of it is to end.
-    pub(super) async fn recheck(&mut self, rung: BTreeMap<u32, Option<ErrorCode>>) -> Result<(), ErrorCode> {
-        for (channel, code) in rung {
-            let mut named = self.rooms.by_name.iter().filter(|(_, known)| known.channel.0 == channel);
-            let Some(room) = named.next().map(|(room, _)| room.clone()) else { continue };
-            match code {
-                // The room outlives its document.
-                Some(ErrorCode::NotFound | ErrorCode::ChannelError) if room.as_doc().is_some() => {
-                    self.lose_document(&room)
-                }
-                Some(code) if channel == OWN.0 => return Err(code),
-                Some(code) => self.expel(&room, code).await,
-                None => self.look_again(&room, channel == OWN.0).await?,
-            }
-        }
-        Ok(())
-    }
-
-    fn lose_document(&mut self, room: &RoomName) {
-        if let Some(known) = self.rooms.by_name.get_mut(room) {
-            known.membership = None;
-        }
-    }
-
-    async fn look_again(&mut self, room: &RoomName, is_own: bool) -> Result<(), ErrorCode> {
-        match self.state().auth.authorize(&self.who, room.as_str()).await {
-            Ok(level) if level >= Level::Read => self.set_level(room, level).await,
-            Err(error) if is_own => return Err(error.code),
-            Ok(_) => self.expel(room, ErrorCode::Forbidden).await,
-            Err(error) => self.expel(room, error.code).await,
-        }
-        Ok(())
-    }
-
-    async fn set_level(&mut self, room: &RoomName, level: Level) {
-        let Some(known) = self.rooms.by_name.get_mut(room).filter(|known| known.level != level) else { return };
-        known.level = level;
-        if let Some(membership) = &known.membership {
-            // A document that is gone has no rights either.
-            let _ = membership.set_access(access_of(level)).await;
-        }
-        self.wire.tell("permission", &json!({"room": room.as_str(), "role": word_of(level)}));
-    }
-
-    async fn expel(&mut self, room: &RoomName, code: ErrorCode) {
-        self.leave(room).await;
-        let problem = Problem::new(code, "the right to be in this room was taken back");
-        let mut told = problem.to_json();
-        told["room"] = Value::from(room.as_str());
-        self.wire.tell("error:permission", &told);
-        self.wire.tell("permission", &json!({"room": room.as_str(), "role": "none"}));
-    }
-}
-
-fn access_of(level: Level) -> Access {
-    if level >= Level::Write { Access::Write } else { Access::Read }
-}
-
-fn word_of(level: Level) -> &'static str {
-    match level {
-        Level::None => "none",
-        Level::Read => "read",
-        Level::Write => "write",
-        Level::Admin => "admin",
     }
 }
 

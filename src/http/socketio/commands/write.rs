@@ -72,7 +72,7 @@ impl Errand {
     ) -> Result<Work, Problem> {
         let Self { doc, least, command, once, guard, correlation_id } = self;
         session.require(least, doc.as_str()).await?;
-        let user = session.member().map(|member| member.user);
+        let user = session.author().user;
         let write = Write { command, user, once, guard, correlation_id, peer: Some(session.peer.0) };
         let (state, request) = (session.state().clone(), Request::Table(TableRequest::Write(Box::new(write))));
         let work = async move {
