@@ -47,7 +47,8 @@ const attempt = (port, bytes) => new Promise((resolve) => {
     if (known) return
     heard += data.toString('latin1')
     if (heard.includes('"queue:status"')) settle('waits')
-    else if (heard.includes('44{')) settle(heard.includes('"OVERLOADED"') ? 'refused' : `refused otherwise: ${heard.slice(heard.indexOf('44{'), 300)}`)
+    else if (heard.includes('"OVERLOADED"')) settle('refused')
+    else if (heard.includes('44{')) settle(`refused otherwise: ${heard.slice(heard.indexOf('44{')).slice(0, 200)}`)
   })
   socket.on('error', (error) => settle(error.code))
   socket.on('close', () => {
@@ -58,8 +59,8 @@ const attempt = (port, bytes) => new Promise((resolve) => {
 
 answer({
   /** Signs the tokens beforehand. */
-  prepare ({ attempts, name }) {
-    openings = Array.from({ length: attempts }, (_, n) => opening(`${name}-${n}`))
+  prepare ({ attempts }) {
+    openings = Array.from({ length: attempts }, (_, n) => opening(`crowd${process.pid}-${n}`))
   },
 
   /** How often what became of an attempt. */

@@ -1,6 +1,7 @@
 // Worker: people inside, with the unmodified client, who edit a cell every 200 ms whatever happens, and when each edit is
 // acknowledged.
 
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { io } from 'socket.io-client'
 import { token } from '../../tests/interop/lib/token.mjs'
 import { nowUs, quantiles } from './figures.mjs'
@@ -14,6 +15,8 @@ let latencies = []
 let failures = []
 let lost = 0
 let running = null
+/** How late this process itself comes to what it should do, in nanoseconds. */
+const lateness = monitorEventLoopDelay({ resolution: 1 })
 
 const connected = (socket) => new Promise((resolve, reject) => {
   socket.once('connect', resolve)
@@ -61,15 +64,18 @@ answer({
   start () {
     const stop = new AbortController()
     running = { stop, done: work(stop.signal) }
+    lateness.reset()
+    lateness.enable()
   },
 
   /** What was measured since `start`. */
   async stop () {
     running.stop.abort()
     await running.done
+    lateness.disable()
     const edits = latencies.length
     const [p50, p99, max] = quantiles(latencies, 0.5, 0.99, 1)
-    const measured = { edits, p50, p99, max, failures, lost }
+    const measured = { edits, p50, p99, max, late99: lateness.percentile(99) / 1000, failures, lost }
     latencies = []
     failures = []
     return measured

@@ -47,7 +47,7 @@ const measure = async ({ attempts, seconds }) => {
   try {
     const cells = await makeTables(server.url)
     await editors.ask('connect', { url: server.url, cells, idle: CEILING - EDITORS })
-    await Promise.all(crowd.map((worker, n) => worker.ask('prepare', { attempts: attempts / PROCESSES, name: `crowd${n}` })))
+    await all('prepare', { attempts: attempts / PROCESSES })
     await editors.ask('start')
     await pause(1000)
     await editors.ask('stop')
@@ -74,7 +74,8 @@ const measure = async ({ attempts, seconds }) => {
     const again = sum(await all('run', { url: server.url }))
     await all('leave')
     memory.again = server.memory.now
-    return { before, during, later, busyBefore, busyDuring: busyMs / tookMs, rate: attempts / (tookMs / 1000), outcomes, again, waiting, memory }
+    const [busyDuring, rate] = [busyMs / tookMs, attempts / (tookMs / 1000)]
+    return { before, during, later, busyBefore, busyDuring, rate, outcomes, again, waiting, memory }
   } finally {
     await Promise.all([editors, ...crowd].map((worker) => worker.stop()))
     await server.stop()
@@ -105,23 +106,24 @@ export const flood = async ({ rounds, attempts, seconds, say }) => {
 
 export const floodReport = (results, attempts) => {
   const ms = (phase, key) => figure(results.map((round) => round[phase][key] / 1000), 'ms')
-  const line = (what, key) => [
-    what, ratio(results, ({ during }) => during[key], ({ before }) => before[key]), ms('before', key), ms('during', key)
-  ]
+  const line = (what, key) =>
+    [what, ratio(results, ({ during }) => during[key], ({ before }) => before[key]), ms('before', key), ms('during', key)]
   const of = (value, unit) => figure(results.map(value), unit)
   const mib = (key) => of(({ memory }) => memory[key] / MIB, 'MiB')
-  const grown = (what, key) => [what, ratio(results, ({ memory }) => memory[key], ({ memory }) => memory.before), mib('before'), mib(key)]
+  const grown = (what, key) =>
+    [what, ratio(results, ({ memory }) => memory[key], ({ memory }) => memory.before), mib('before'), mib(key)]
   const [{ outcomes }] = results
   return [
     `### ${attempts} attempts beyond the ceiling`, '',
-    `${CEILING} are in, ${EDITORS} of them edit a cell every 200 ms; ${results.length} rounds. Of ${attempts} attempts ${outcomes.waits}`,
-    `were told their place in line by \`queue:status\`, and ${outcomes.refused ?? 0} were refused with \`OVERLOADED\`. All ${CEILING} stayed`,
+    `${CEILING} are in, ${EDITORS} of them edit a cell every 200 ms; rounds: ${results.length}. Of ${attempts} attempts`,
+    `${outcomes.waits} were told their place in line by \`queue:status\`, and ${outcomes.refused ?? 0} were refused with \`OVERLOADED\`. All ${CEILING} stayed`,
     'connected, and every edit was acknowledged.', '',
     table([
       ['', 'during to before', 'before', 'during'],
       line('acknowledged, p50', 'p50'),
       line('acknowledged, p99', 'p99'),
       line('acknowledged, longest', 'max'),
+      line('of that the clients\' own lateness, p99', 'late99'),
       ['processor in use', ratio(results, ({ busyDuring }) => busyDuring, ({ busyBefore }) => busyBefore),
         of(({ busyBefore }) => busyBefore * 100, '%'), of(({ busyDuring }) => busyDuring * 100, '%')],
       ['attempts a second', '–', '0', of(({ rate }) => rate, '')],

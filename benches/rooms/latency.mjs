@@ -29,7 +29,11 @@ class Publisher {
     return new Promise((resolve, reject) => {
       const began = nowUs()
       const body = JSON.stringify({ event: 'tick', data: { at: at ? began : 0, text: TEXT } })
-      const headers = { authorization: this.#authorization, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }
+      const headers = {
+        authorization: this.#authorization,
+        'content-type': 'application/json',
+        'content-length': Buffer.byteLength(body)
+      }
       const asked = request(this.url + this.path(room), { method: 'POST', agent: this.#agent, headers }, (response) => {
         response.resume()
         response.on('end', () => {
@@ -108,11 +112,15 @@ const LINES = [
 export const latencyReport = (results, seconds) => {
   const side = (name, key, unit, of) => figure(results.map((round) => round[name][key] / of), unit)
   const rows = LINES.map(([what, key, unit, of]) => [
-    what, ratio(results, ({ syncline }) => syncline[key], ({ npm }) => npm[key]), side('syncline', key, unit, of), side('npm', key, unit, of)
+    what,
+    ratio(results, ({ syncline }) => syncline[key], ({ npm }) => npm[key]),
+    side('syncline', key, unit, of),
+    side('npm', key, unit, of)
   ])
+  const deliveries = results[0].npm.deliveries.toLocaleString('en').replaceAll(',', ' ')
   return [
     `### ${RATE} events a second to ${ROOMS} rooms of ${EACH}`, '',
-    `${RATE * EACH} deliveries a second for ${seconds} s, ${results.length} rounds; all ${results[0].npm.deliveries.toLocaleString('en').replaceAll(',', ' ')} of each arrived.`, '',
+    `${RATE * EACH} deliveries a second for ${seconds} s; rounds: ${results.length}. All ${deliveries} of each arrived.`, '',
     table([['', 'Syncline to npm', 'Syncline', 'npm `socket.io`'], ...rows])
   ].join('\n')
 }

@@ -22,9 +22,12 @@ const hear = (listener, text) => {
   latencies.push(now - at)
 }
 
+const address = (url) => `${url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`
+const auth = (number) => JSON.stringify({ token: token({ '*': 'read' }, { sub: `listener${number}` }) })
+
 /** Resolves when the room has said that one is in it. */
 const listen = (url, room, number) => new Promise((resolve, reject) => {
-  const socket = new WebSocket(`${url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`, { perMessageDeflate: false })
+  const socket = new WebSocket(address(url), { perMessageDeflate: false })
   const listener = { room, heard: 0, socket }
   socket.on('error', reject)
   socket.on('close', () => reject(new Error(`a listener of ${room} was closed`)))
@@ -32,7 +35,7 @@ const listen = (url, room, number) => new Promise((resolve, reject) => {
     const text = bytes.toString()
     if (text.startsWith('42')) hear(listener, text)
     else if (text === '2') socket.send('3')
-    else if (text.startsWith('0')) socket.send(`40${JSON.stringify({ token: token({ '*': 'read' }, { sub: `listener${number}` }) })}`)
+    else if (text.startsWith('0')) socket.send(`40${auth(number)}`)
     else if (text.startsWith('40')) socket.send(`421${JSON.stringify(['subscribe', { room }])}`)
     else if (text.startsWith('431') && text.includes('"success":true')) resolve(listener)
     else reject(new Error(text))

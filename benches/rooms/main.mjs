@@ -11,6 +11,7 @@ import { latency, latencyReport } from './latency.mjs'
 import { BIN } from './processes.mjs'
 
 const USAGE = 'main.mjs [--rounds N] [--only latency|flood] [--try] [--write FILE]'
+const PACKAGES = ['socket.io', 'socket.io-client', 'ws']
 const MARKS = ['<!-- measured: written by `make bench-rooms` -->', '<!-- end of measured -->']
 
 const { values } = parseArgs({
@@ -33,6 +34,7 @@ const say = (line) => console.error(line)
 
 const version = (name) => createRequire(import.meta.url)(`${name}/package.json`).version
 const commit = () => execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
+const number = () => execFileSync(BIN, ['--version'], { encoding: 'utf8' }).trim().split(' ').at(-1)
 const build = () => (/\/release\//.test(BIN) ? 'release build' : 'not known to be a release build: orders of magnitude only')
 
 /** The state of the machine, taken before anything is measured. */
@@ -42,8 +44,8 @@ const place = [
   ['Memory', `${Math.round(totalmem() / 2 ** 30)} GiB`],
   ['Kernel', release()],
   ['Load average at the start (1, 5, 15 minutes)', loadavg().map((load) => load.toFixed(2)).join(', ')],
-  ['Syncline', `${execFileSync(BIN, ['--version'], { encoding: 'utf8' }).trim().split(' ').at(-1)}, commit ${commit()}, ${build()}`],
-  ['npm', `\`socket.io\` ${version('socket.io')}, \`socket.io-client\` ${version('socket.io-client')}, \`ws\` ${version('ws')}, Node ${process.version}`]
+  ['Syncline', `${number()}, commit ${commit()}, ${build()}`],
+  ['npm', [...PACKAGES.map((name) => `\`${name}\` ${version(name)}`), `Node ${process.version}`].join(', ')]
 ]
 
 const parts = {
