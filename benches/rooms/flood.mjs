@@ -116,8 +116,8 @@ export const floodReport = (results, attempts) => {
   return [
     `### ${attempts} attempts beyond the ceiling`, '',
     `${CEILING} are in, ${EDITORS} of them edit a cell every 200 ms; rounds: ${results.length}. Of ${attempts} attempts`,
-    `${outcomes.waits} were told their place in line by \`queue:status\`, and ${outcomes.refused ?? 0} were refused with \`OVERLOADED\`. All ${CEILING} stayed`,
-    'connected, and every edit was acknowledged.', '',
+    `${outcomes.waits} were told their place in line by \`queue:status\`, and ${outcomes.refused ?? 0} were refused with`,
+    `\`OVERLOADED\`. All ${CEILING} stayed connected, and every edit was acknowledged.`, '',
     table([
       ['', 'during to before', 'before', 'during'],
       line('acknowledged, p50', 'p50'),
