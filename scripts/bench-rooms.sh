@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Rooms over Socket.IO, beside the npm server, and under a flood of connections:
-#   scripts/bench-rooms.sh                   everything, three rounds (four minutes); writes docs/benchmarks/rooms.md
+#   scripts/bench-rooms.sh                   everything, three rounds (five minutes); writes docs/benchmarks/rooms.md
 #   scripts/bench-rooms.sh --try             everything once and briefly: whether it works; its figures mean nothing
 #   scripts/bench-rooms.sh --only latency    a part: latency, flood; --rounds N, --help
 # With any argument the tables are printed instead of written. SYNCLINE_BIN chooses another binary than a fresh release build. The

@@ -14,7 +14,7 @@ const digits = (value) => {
 /** The median of the rounds with the lowest and the highest. */
 export const figure = (rounds, unit) => {
   const sorted = rounds.toSorted((a, b) => a - b)
-  const median = sorted[Math.floor((sorted.length - 1) / 2)]
+  const median = (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2
   const range = `${digits(sorted[0])} … ${digits(sorted.at(-1))}`
   const middle = `${digits(median)} ${unit}`.trim()
   return sorted[0] === sorted.at(-1) ? middle : `${middle} (${range})`

@@ -30,6 +30,7 @@ export class Server {
     const [program, ...rest] = pinned(SERVERS_PROCESSOR, argv)
     const child = spawn(program, rest, { env: { ...inherited(), ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
     server.child = child
+    process.once('exit', () => child.kill('SIGKILL'))
     server.url = await new Promise((resolve, reject) => {
       server.#keep(child.stderr)
       server.#keep(child.stdout, (line) => {
