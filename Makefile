@@ -8,6 +8,7 @@
 #   make bench    the criterion benchmarks
 #   make bench-store  the store beside a bare append, sled, redb and fjall (six minutes); writes docs/benchmarks/store.md
 #   make bench-tables  one cell edit, memory, requests, events and imports of a large table; writes docs/benchmarks/tables.md
+#   make bench-rooms  rooms beside the npm server of Socket.IO, and a flood of connections; writes docs/benchmarks/rooms.md
 #   make counts   instructions of the hot paths against benches/instructions/counts.txt; needs valgrind
 #   make compare  the same work on the servers people would otherwise pick
 #
@@ -27,7 +28,7 @@ export CHROMIUM
 # cargo-installed tools are found even where the shell's profile does not say so.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench bench-store bench-tables counts compare deny clean
+.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench bench-store bench-tables bench-rooms counts compare deny clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -81,6 +82,9 @@ bench-store:
 bench-tables:
 	bash scripts/bench-tables.sh
 
+bench-rooms:
+	bash scripts/bench-rooms.sh
+
 counts:
 	bash scripts/instructions.sh --check
 
@@ -90,4 +94,4 @@ compare:
 # Leaves ./data alone: it is somebody's work.
 clean:
 	cargo clean
-	rm -rf web/dist web/node_modules tests/interop/node_modules tests/browser/node_modules fuzz/target
+	rm -rf web/dist web/node_modules tests/interop/node_modules tests/browser/node_modules benches/rooms/node_modules fuzz/target
