@@ -239,7 +239,7 @@ describe('tables: wrong edits', { concurrency: 4 }, () => {
     assert.deepEqual([await table.describe(), await table.records()], before)
     row(bob.doc, id).set('text', 'goes on')
     await listener.heard('record:updated')
-    assert.equal(listener.events.length, 2, 'the edit of bob alone')
+    assert.equal(listener.changes.length, 2, 'the edit of bob alone')
     assert.deepEqual(bob.closes, [])
   })
 })

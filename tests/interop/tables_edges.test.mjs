@@ -81,7 +81,7 @@ describe('tables: rows that come and go', { concurrency: 4 }, () => {
     row(alice.doc, id).set('text', 'twice')
     const { data } = await listener.heard('record:updated')
     assert.deepEqual(data, { changed: { text: 'twice' }, previous: { text: 'once' }, version: 3 })
-    assert.deepEqual(listener.events.map(({ type }) => type), ['grid:cell-edited', 'record:updated'])
+    assert.deepEqual(listener.changes.map(({ type }) => type), ['grid:cell-edited', 'record:updated'])
   })
 })
 

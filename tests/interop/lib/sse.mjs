@@ -75,6 +75,9 @@ export class Listener {
 
   of (...types) { return this.events.filter(({ type }) => types.includes(type)) }
 
+  /** What was told of the document, without who comes and goes. */
+  get changes () { return this.events.filter(({ revision }) => revision !== undefined) }
+
   /** The first event of this name for which `fits` holds, when it is there. */
   async heard (type, fits = () => true, timeoutMs) {
     return until(() => this.events.find((event) => event.type === type && fits(event)),
