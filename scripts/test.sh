@@ -6,8 +6,7 @@ cd "$(dirname "$0")/.."
 current="start"
 steps=()
 began=$SECONDS
-building=""
-trap 'status=$?; [ -z "$building" ] || kill "$building" 2>/dev/null || true; [ $status = 0 ] || { printf "\nFAILED in: %s\n" "$current" >&2; exit $status; }' EXIT
+trap 'status=$?; [ $status = 0 ] || { printf "\nFAILED in: %s\n" "$current" >&2; exit $status; }' EXIT
 
 step() {
     current=$1
@@ -16,10 +15,6 @@ step() {
     printf '\n== %s\n' "$current"
     "$@"
     steps+=("$(printf '%4d s  %s' $((SECONDS - at)) "$current")")
-}
-
-finish_building() {
-    wait "$building" || { cat "$later" >&2; return 1; }
 }
 
 step "tools and npm packages" bash scripts/setup.sh
@@ -31,19 +26,11 @@ step "Rust tests, architecture, conformance, crash, simulator" cargo nextest run
 step "doc tests" cargo test --quiet --workspace --doc
 # The tests have built it already. Only these two are told: to a server it would be a setting that it does not know.
 built="SYNCLINE_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/syncline"
-# Those mostly wait: what the last steps need is built meanwhile, with what the clients leave of the cores.
-later=$(mktemp)
-nice -n 19 bash -c 'bash scripts/instructions.sh --build && bash fuzz/run.sh --build frame session hocuspocus update entries' \
-    >"$later" 2>&1 &
-building=$!
 step "interop with the npm clients" env "$built" bash scripts/interop.sh
 step "two browsers" env "$built" bash scripts/browser.sh
 step "benchmarks, once each" bash scripts/bench.sh --try
 step "table benchmarks, once" bash scripts/bench-tables.sh --try
-step "what the last steps need" finish_building
-step "instruction counts of the hot paths" bash scripts/instructions.sh --check
-# The other two are built with the whole server in them, which takes longer than all of this: `make fuzz` runs them.
-step "fuzz targets that need no server, 5 s each" bash fuzz/run.sh 5 frame session hocuspocus update entries
+# What is built in release, or with instruments, takes longer than all of this: `make counts` and `make fuzz`.
 
 printf '\n== passed\n'
 printf '%s\n' "${steps[@]}"

@@ -29,6 +29,8 @@ const settled = async (editor) => {
 
 /** The next edit is unsaved, then saved. A surplus answer from before would count it down early, so those come first. */
 const nextIsHonest = async (editor, other) => {
+  // What is on disk later than all that is owed: an answer that waits for the disk has left when this was saved.
+  other.type('other;')
   await settled(other)
   const heard = editor.letters.length
   other.provider.sendStateless('done')

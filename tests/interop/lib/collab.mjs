@@ -46,6 +46,8 @@ export class Line {
     class Socket extends WebSocket {
       constructor (url) {
         super(url, { perMessageDeflate: false, maxPayload: 256 << 20 })
+        // One that is closed while it opens says so; nobody else listens by then.
+        this.on('error', () => {})
         dialled(this)
       }
     }
