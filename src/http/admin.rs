@@ -153,10 +153,8 @@ pub(super) async fn revoke(
 }
 
 fn revocation(bytes: &[u8]) -> Result<Revocation, Problem> {
-    let body: RevokeBody = serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
-        true => Problem::wrong("body", "expected one of sub, jti and room, and mode \"recheck\" or \"disconnect\""),
-        false => Problem::unreadable("body", "the body is not JSON"),
-    })?;
+    let body: RevokeBody =
+        body::json(bytes, "expected one of sub, jti and room, and mode \"recheck\" or \"disconnect\"")?;
     let mode = match body.mode {
         ModeWord::Recheck => Mode::Recheck,
         ModeWord::Disconnect => Mode::Disconnect,

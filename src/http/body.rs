@@ -10,6 +10,7 @@ use axum::extract::FromRequest;
 use axum::extract::Request;
 use axum::http::header;
 use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
 use syncline_protocol::ErrorCode;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -92,6 +93,17 @@ async fn admit(state: &AppState, request: Request) -> Result<Admitted, Problem> 
     let expected = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
     let share = state.body_budget.take(expected).await?;
     Ok(Admitted { request, limit, share })
+}
+
+/// A small body as the value that it should be.
+///
+/// # Errors
+/// `INVALID_PAYLOAD`: 400 when it is no JSON, 422 with what was `expected` when it is another value.
+pub(super) fn json<T: DeserializeOwned>(bytes: &[u8], expected: &'static str) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
+        true => Problem::wrong("body", expected),
+        false => Problem::unreadable("body", "the body is not JSON"),
+    })
 }
 
 /// A body that is read piece by piece, within the same bounds as one that is read whole.

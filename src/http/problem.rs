@@ -26,6 +26,8 @@ use syncline_protocol::ErrorCode;
 use utoipa::ToSchema;
 
 use crate::document::request::Refusal;
+use crate::room::RoomFull;
+use crate::room::RoomsFull;
 
 /// A refusal on its way out: `{"status":"error","code","message","data"}`.
 #[derive(Debug)]
@@ -157,6 +159,18 @@ impl From<Refusal> for Problem {
         };
         problem.data.extend(refusal.data.map(|data| *data).unwrap_or_default());
         problem
+    }
+}
+
+impl From<RoomFull> for Problem {
+    fn from(full: RoomFull) -> Self {
+        Self::new(ErrorCode::RoomFull, full.to_string())
+    }
+}
+
+impl From<RoomsFull> for Problem {
+    fn from(full: RoomsFull) -> Self {
+        Self::new(ErrorCode::Overloaded, full.to_string())
     }
 }
 

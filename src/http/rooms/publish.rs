@@ -182,13 +182,10 @@ fn tell(state: &AppState, caller: &Caller, rooms: Vec<RoomName>, new: NewEvent) 
 }
 
 fn checked(bytes: &[u8]) -> Result<NewEvent, Problem> {
-    let new: NewEvent = serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
-        true => Problem::wrong(
-            "body",
-            "expected event (a name), data (an object), source, correlationId, alsoTo, coalesceKey, append and requireAck, no more",
-        ),
-        false => Problem::unreadable("body", "the body is not JSON"),
-    })?;
+    let new: NewEvent = body::json(
+        bytes,
+        "expected event (a name), data (an object), source, correlationId, alsoTo, coalesceKey, append and requireAck, no more",
+    )?;
     if !is_word(&new.event) || ["ready", "end"].contains(&new.event.as_str()) {
         return Err(Problem::wrong(
             "event",

@@ -5,7 +5,6 @@ use axum::extract::Request as HttpRequest;
 use axum::extract::State;
 use serde::Deserialize;
 use serde::Serialize;
-use syncline_protocol::ErrorCode;
 use utoipa::ToSchema;
 
 use crate::auth::Level;
@@ -72,17 +71,13 @@ pub(in crate::http) async fn configure_room(
     caller.require_room(Level::Admin, &room).await?;
     let body = body::read(&state, request).await?;
     let patch = checked(&body.bytes)?;
-    let full = |error: crate::room::RoomsFull| Problem::new(ErrorCode::Overloaded, error.to_string());
-    let settings = state.feeds.configure(&room, patch).map_err(full)?;
+    let settings = state.feeds.configure(&room, patch)?;
     Ok(Json(settings.into()))
 }
 
 fn checked(bytes: &[u8]) -> Result<SettingsPatch, Problem> {
     let NewSettings { max_clients, ttl_seconds, history_events } =
-        serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
-            true => Problem::wrong("body", "expected maxClients, ttlSeconds and historyEvents: whole numbers, no more"),
-            false => Problem::unreadable("body", "the body is not JSON"),
-        })?;
+        body::json(bytes, "expected maxClients, ttlSeconds and historyEvents: whole numbers, no more")?;
     if max_clients.is_some_and(|clients| clients > CLIENTS_MAX) {
         return Err(Problem::wrong("maxClients", "at most 1000000"));
     }

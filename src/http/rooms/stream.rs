@@ -31,7 +31,6 @@ use crate::limit::ConnectionGuard;
 use crate::name::RoomName;
 use crate::room::Cursor;
 use crate::room::Heard;
-use crate::room::RoomFull;
 use crate::room::Seat;
 
 /// A silent stream says something this often, for proxies that hang up on silence after 30 s or more.
@@ -157,13 +156,10 @@ impl Live {
         let user = (!state.auth.is_dev()).then(|| identity.sub.clone());
         let counted = state.sockets.connections.try_enter(user.as_deref());
         let counted = counted.map_err(|code| Problem::new(code, "too many connections are open; try again later"))?;
-        let full = |error: RoomFull| Problem::new(ErrorCode::RoomFull, error.to_string());
-        let seat = state.feeds.enter_unnumbered(&room).map_err(full)?;
+        let seat = state.feeds.enter_unnumbered(&room)?;
         // Under `--dev` everybody is one user, who hears what is for that user alone.
         let listener = Listener { user: Some(identity.sub.clone()), peer: None };
-        let listening = state.feeds.listen(&room, listener, since);
-        let full = |error: crate::room::RoomsFull| Problem::new(ErrorCode::Overloaded, error.to_string());
-        let listening = listening.map_err(full)?;
+        let listening = state.feeds.listen(&room, listener, since)?;
         let bell = Arc::<Bell>::default();
         let watched = user.is_some().then(|| {
             let alarm: Weak<Bell> = Arc::downgrade(&bell);

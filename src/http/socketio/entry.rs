@@ -64,7 +64,7 @@ pub(super) async fn run(gateway: &Arc<Gateway>, socket: &Arc<Socket>, mut messag
             wire.send(socket_io::connect(socket.id.as_str()));
             Session::new(gateway, wire, identity, guard).run(messages).await;
         }
-        Err(problem) => refuse(gateway, &mut wire, socket_io::ROOT, &problem).await,
+        Err(problem) => refuse(gateway, &mut wire, &problem).await,
     }
 }
 
@@ -89,7 +89,7 @@ async fn introduced(
             (Kind::Connect, socket_io::ROOT) => match identify(gateway, wire.socket(), packet).await {
                 Ok(identity) => return Some(identity),
                 Err(problem) => {
-                    refuse(gateway, wire, socket_io::ROOT, &problem).await;
+                    refuse(gateway, wire, &problem).await;
                     return None;
                 }
             },
@@ -105,11 +105,11 @@ pub(super) fn unknown_namespace(namespace: &str) -> String {
 }
 
 /// Says no and lets the client read that, for a moment.
-async fn refuse(gateway: &Gateway, wire: &mut Wire, namespace: &str, problem: &Problem) {
+async fn refuse(gateway: &Gateway, wire: &mut Wire, problem: &Problem) {
     gateway.state.sockets.metrics.refused(problem.code());
     let data = problem.to_json();
     let message = format!("{}: {}", problem.code().word(), data["message"].as_str().unwrap_or_default());
-    wire.send(socket_io::connect_error(namespace, &json!({"message": message, "data": data}).to_string()));
+    wire.send(socket_io::connect_error(socket_io::ROOT, &json!({"message": message, "data": data}).to_string()));
     // Clients hang up when they have read it. One that stays is in nobody's way, but for a while.
     let patience = Instant::now() + gateway.state.sockets.limits.hold_refused;
     tokio::select! {

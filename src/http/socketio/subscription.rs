@@ -181,6 +181,14 @@ impl Rooms {
         self.following.push(follow(room, generation, cursor, next, known.stop.clone()));
     }
 
+    /// Begins to follow a room: under which generation, and what ends it.
+    fn follow(&mut self, room: &RoomName, cursor: Cursor) -> (u64, CancellationToken) {
+        let stop = CancellationToken::new();
+        self.generations += 1;
+        self.following.push(follow(room.clone(), self.generations, cursor, None, stop.clone()));
+        (self.generations, stop)
+    }
+
     /// The number of its next status.
     pub(super) fn next_status(&mut self) -> u64 {
         self.statuses += 1;
@@ -283,17 +291,13 @@ impl Session {
 
     fn listen(&mut self, room: RoomName, channel: ChannelId, level: Level, wish: Wish) -> Result<Entered, Problem> {
         let feeds = &self.state().feeds;
-        let seat = feeds.enter(&room, self.peer.0);
-        let seat = seat.map_err(|full| Problem::new(ErrorCode::RoomFull, full.to_string()))?;
+        let seat = feeds.enter(&room, self.peer.0)?;
         let (cursor, entered) = self.begin(&room, wish.since.as_deref())?;
         let watched = (!self.state().auth.is_dev()).then(|| {
             let alarm: Weak<Bell> = Arc::downgrade(&self.bell);
             self.state().auth.watch().enter(&self.who, room.as_str(), alarm as Weak<dyn Alarm>, channel)
         });
-        let stop = CancellationToken::new();
-        self.rooms.generations += 1;
-        let generation = self.rooms.generations;
-        self.rooms.following.push(follow(room.clone(), generation, cursor, None, stop.clone()));
+        let (generation, stop) = self.rooms.follow(&room, cursor);
         let known = Subscription {
             generation,
             filter: wish.filter,
@@ -314,22 +318,18 @@ impl Session {
     /// From another place on, in a room in which it is.
     fn listen_again(&mut self, room: &RoomName, wish: Wish) -> Result<Entered, Problem> {
         let (cursor, entered) = self.begin(room, wish.since.as_deref())?;
-        self.rooms.generations += 1;
-        let generation = self.rooms.generations;
+        let (generation, stop) = self.rooms.follow(room, cursor);
         if let Some(known) = self.rooms.by_name.get_mut(room) {
-            let stop = CancellationToken::new();
             known.generation = generation;
             known._stops = stop.clone().drop_guard();
-            known.stop = stop.clone();
-            self.rooms.following.push(follow(room.clone(), generation, cursor, None, stop));
+            known.stop = stop;
         }
         Ok(entered)
     }
 
     fn begin(&self, room: &RoomName, since: Option<&str>) -> Result<(Cursor, Entered), Problem> {
         let listener = Listener { user: Some(self.who.sub.clone()), peer: Some(self.peer.0) };
-        let listening = self.state().feeds.listen(room, listener, since);
-        let listening = listening.map_err(|full| Problem::new(ErrorCode::Overloaded, full.to_string()))?;
+        let listening = self.state().feeds.listen(room, listener, since)?;
         Ok((listening.cursor, Entered { recovered: listening.recovered, event_id: listening.event_id }))
     }
 
@@ -368,18 +368,24 @@ impl Session {
                 None => drop(known.shown.remove(*key)),
             }
         }
-        if state_of(&who, &known.shown).len() > AWARENESS_STATE_BYTES_MAX {
+        let state = state_of(&who, &known.shown);
+        if state.len() > AWARENESS_STATE_BYTES_MAX {
             known.shown = former;
             return Err(Problem::too_large(AWARENESS_STATE_BYTES_MAX, "too much to show of one connection"));
         }
-        self.show_again(room).await
+        self.send_state(room, state).await
     }
 
     async fn show_again(&mut self, room: &RoomName) -> Result<(), Problem> {
-        let (who, client) = (self.face(), self.rooms.client);
+        let Some(known) = self.rooms.by_name.get(room) else { return Ok(()) };
+        let state = state_of(&self.face(), &known.shown);
+        self.send_state(room, state).await
+    }
+
+    async fn send_state(&mut self, room: &RoomName, state: Bytes) -> Result<(), Problem> {
+        let (client, state) = (self.rooms.client, Some(state));
         let Some(known) = self.rooms.by_name.get_mut(room) else { return Ok(()) };
         known.clock += 1;
-        let state = Some(state_of(&who, &known.shown));
         match &known.membership {
             Some(membership) => {
                 let entry = Entry { client, clock: known.clock, state };
