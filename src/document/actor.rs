@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -36,6 +37,7 @@ use super::core::Ticket;
 use super::inbox::Inbox;
 use super::job::HEAVY_BYTES;
 use super::mail::Mail;
+use super::mail::PeerMail;
 use super::memory::Share;
 use super::port::Encoded;
 use super::port::Port;
@@ -48,6 +50,8 @@ use super::work;
 
 /// Mails that wait for one document. Full: the connections that feed it are read more slowly.
 pub const INBOX_MAILS_MAX: usize = 1024;
+/// What other nodes say and is not handled yet. Full: it is lost, and found missing.
+pub const PEER_MAILS_MAX: usize = 1024;
 /// Messages handled before the effects are carried out: enough to make large batches of small updates, few enough that
 /// the first of them does not wait long.
 const BATCH_MAX: usize = 512;
@@ -57,6 +61,16 @@ const READERS_INLINE: usize = 256;
 /// Asked when a document wants to leave memory: whether nobody holds it any more. Under the hub's lock.
 pub type Release = Box<dyn Fn(&Inbox<Mail>) -> bool + Send>;
 
+/// Where an actor hears from others.
+pub struct Lanes {
+    /// Clients, and whoever asks something.
+    pub mail: Inbox<Mail>,
+    /// Other nodes.
+    pub peers: Inbox<PeerMail>,
+    /// Set when something of other nodes was lost.
+    pub missed: Arc<AtomicBool>,
+}
+
 type Running<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// One document at work.
@@ -64,6 +78,8 @@ pub struct Actor {
     name: DocName,
     around: Surroundings,
     inbox: Inbox<Mail>,
+    peers: Inbox<PeerMail>,
+    missed: Arc<AtomicBool>,
     /// Taken from the inbox, and not handled yet.
     mails: VecDeque<Mail>,
     release: Release,
@@ -87,14 +103,16 @@ pub struct Actor {
 impl Actor {
     /// A document that will load itself.
     #[must_use]
-    pub fn new(name: DocName, around: Surroundings, inbox: Inbox<Mail>, release: Release) -> Self {
+    pub fn new(name: DocName, around: Surroundings, lanes: Lanes, release: Release) -> Self {
         let mut effects = Vec::new();
         let core = Core::new(name.clone(), around.settings.clone(), around.guards.clone(), &mut effects);
         Self {
             share: around.memory.share(),
             name,
             around,
-            inbox,
+            inbox: lanes.mail,
+            peers: lanes.peers,
+            missed: lanes.missed,
             mails: VecDeque::new(),
             release,
             core,

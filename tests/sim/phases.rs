@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use syncline::clock::Now;
+use syncline::document::core::Cluster;
 use syncline::document::core::Compacted;
 use syncline::document::core::Core;
 use syncline::document::core::CoreSettings;
@@ -158,6 +159,7 @@ fn core_in(phase: Phase, now: Now) -> Core<()> {
         idle: Duration::from_secs(60),
         heavy_bytes,
         update: UpdateLimits::default(),
+        cluster: Cluster::Alone,
     };
     let mut effects = Vec::new();
     let mut core = Core::new(DocName::parse("phases").unwrap(), settings, Guards::nowhere(), &mut effects);

@@ -35,6 +35,7 @@ use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::UpdateLimits;
 
+use crate::bus::NodeId;
 use crate::clock::Now;
 use crate::name::DocName;
 use crate::store::Epoch;
@@ -77,6 +78,19 @@ pub struct CoreSettings {
     pub heavy_bytes: usize,
     /// What an update may be.
     pub update: UpdateLimits,
+    /// Among which other nodes it lives.
+    pub cluster: Cluster,
+}
+
+/// Among which other nodes documents live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cluster {
+    /// There are none.
+    Alone,
+    /// All nodes use one store. This is that node.
+    Shared(NodeId),
+    /// Each node has a store of its own. This is that node.
+    Apart(NodeId),
 }
 
 /// An encoded state vector of somebody who has nothing.
