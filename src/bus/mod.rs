@@ -94,3 +94,11 @@ pub struct Link {
     /// How many other nodes are alive, as far as is known.
     pub others: Arc<AtomicUsize>,
 }
+
+impl Link {
+    /// A way to others of whom none is known yet.
+    #[must_use]
+    pub fn new(bus: Arc<dyn Bus>) -> Self {
+        Self { bus, others: Arc::new(AtomicUsize::new(0)) }
+    }
+}

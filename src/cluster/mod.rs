@@ -15,7 +15,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -27,7 +26,6 @@ use tracing::warn;
 use crate::auth::Auth;
 use crate::auth::told;
 use crate::auth::told::Notice;
-use crate::bus::Bus;
 use crate::bus::Ears;
 use crate::bus::Heard;
 use crate::bus::Link;
@@ -87,14 +85,6 @@ struct State {
     refusals: Refusals,
     /// Whether the next heartbeat asks for those of the others.
     asks: bool,
-}
-
-impl Link {
-    /// A way to others of whom none is known yet.
-    #[must_use]
-    pub fn new(bus: Arc<dyn Bus>) -> Self {
-        Self { bus, others: Arc::new(AtomicUsize::new(0)) }
-    }
 }
 
 impl Cluster {
