@@ -209,8 +209,10 @@ pub struct RoomRule {
 }
 
 /// How a server goes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct DrainConfig {
+    /// From being not ready to the first close: load balancers should have seen it by then.
+    pub delay: Duration,
     /// Connections are closed spread over this time, so that they do not all come back in one second.
     pub stagger: Duration,
 }
