@@ -12,9 +12,6 @@ const SECRET_BYTES_MIN: usize = 32;
 /// What is configurable by design but has no implementation yet. Each line goes with its feature's arrival.
 pub(super) fn refuse_later_features(config: &Config, mistakes: &mut Vec<String>) {
     let mut refuse = |name: &str| mistakes.push(format!("{name} is not supported by this build yet"));
-    if matches!(config.store.url, StoreUrl::Postgres(_)) {
-        refuse("store.url with postgres://");
-    }
     if config.bus.url.is_some() {
         refuse("bus.url");
     }

@@ -68,11 +68,6 @@ impl Server {
         &self.url
     }
 
-    /// Where it listens, on 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// As a crash: connections break, nothing is written out.
     pub(crate) fn stop(&self) {
         self.cluster.pg_ctl(&["stop", "-w", "-m", "immediate"]).expect("the server stops");
@@ -81,6 +76,43 @@ impl Server {
     /// Starts it again after [`Self::stop`], at the same address; recovers what was committed.
     pub(crate) fn start_again(&self) {
         self.cluster.start(self.port).expect("the server starts again");
+    }
+
+    /// Starts it anew with TLS, as `localhost`. Answers the certificate that vouches for it, and one that does not.
+    pub(crate) fn encrypt(&self) -> (PathBuf, PathBuf) {
+        let data = &self.cluster.data;
+        let file = |name: &str| data.join(name);
+        let make = |name: &str, subject: &str, rest: &[&str]| {
+            let mut openssl = Command::new("openssl");
+            openssl.args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-noenc",
+                "-days",
+                "2",
+            ]);
+            openssl.args(["-subj", &format!("/CN={subject}")]).args(rest);
+            openssl.arg("-keyout").arg(file(&format!("{name}.key"))).arg("-out").arg(file(&format!("{name}.crt")));
+            run(openssl.current_dir(data)).expect("openssl makes certificates");
+        };
+        let constraints = "basicConstraints=critical,CA:FALSE";
+        make("authority", "authority", &[]);
+        make("stranger", "authority", &[]);
+        let signed = ["-CA", "authority.crt", "-CAkey", "authority.key", "-addext", "subjectAltName=DNS:localhost"];
+        make("server", "localhost", &[&signed[..], &["-addext", constraints]].concat());
+        fs::set_permissions(file("server.key"), fs::Permissions::from_mode(0o600)).expect("the key is ours");
+        if let Some((user, group)) = self.cluster.owner {
+            chown(file("server.key"), Some(user), Some(group)).expect("root may give a file away");
+        }
+        let mut settings = File::options().append(true).open(file("postgresql.conf")).expect("there are settings");
+        io::Write::write_all(&mut settings, b"\nssl = on\n").expect("a line can be added");
+        self.stop();
+        self.start_again();
+        (file("authority.crt"), file("stranger.crt"))
     }
 
     /// Freezes it: connections stay, nothing answers.
@@ -217,6 +249,7 @@ fn guard_private(cluster: &Cluster) -> (Child, ChildStdin) {
 }
 
 /// Waits until nobody has a shared lock on `$2/users`; whoever begins to use the server holds `$2/door` while it does.
+#[expect(clippy::zombie_processes, reason = "it outlives this process")]
 fn guard_shared(data: &Path, locks: &Path) {
     let script = format!(
         r#"{END}
