@@ -103,7 +103,7 @@ impl World {
 
     fn judge_content(&self, doc: usize) -> Go {
         self.judge_holder(doc)?;
-        self.judge_copies(doc)
+        (0..self.clients.len()).try_for_each(|client| self.judge_copy(doc, client))
     }
 
     /// What is in the server's memory is what is stored.
@@ -119,17 +119,17 @@ impl World {
         Ok(())
     }
 
-    /// What clients have is what is stored.
-    pub(crate) fn judge_copies(&self, doc: usize) -> Go {
-        let stored = self.stored(doc)?;
-        for (index, client) in self.clients.iter().enumerate().filter(|(_, client)| present(client, doc)) {
-            let replica = load(&[client.state()])?;
-            // What it wrote and was refused, a reader has beyond everybody else, and nothing less.
-            let beyond = client.right == Right::Read && self.refused(client) > 0;
-            let expected = if beyond { &load(&[client.state(), whole(&stored)])? } else { &stored };
-            same(&replica, expected, &format!("doc{doc}: client {index} and store"))?;
+    /// What a client has is what is stored.
+    pub(crate) fn judge_copy(&self, doc: usize, index: usize) -> Go {
+        let client = &self.clients[index];
+        if !present(client, doc) {
+            return Ok(());
         }
-        Ok(())
+        let (stored, replica) = (self.stored(doc)?, load(&[client.state()])?);
+        // What it wrote and was refused, a reader has beyond everybody else, and nothing less.
+        let beyond = client.right == Right::Read && self.refused(client) > 0;
+        let expected = if beyond { &load(&[client.state(), whole(&stored)])? } else { &stored };
+        same(&replica, expected, &format!("doc{doc}: client {index} and store"))
     }
 
     /// Changes in a client's count that it was told are refused.

@@ -8,6 +8,7 @@ use syncline::table::events::Presence;
 
 use crate::cluster::fleet::Fleet;
 use crate::rest::present;
+use crate::rest::same;
 use crate::server::Go;
 use crate::server::broken;
 
@@ -100,6 +101,7 @@ impl Fleet {
     }
 
     fn judge(&mut self) -> Go {
+        let mut first = Vec::new();
         for at in 0..self.count() {
             self.go(at);
             self.world.server.check_promises()?;
@@ -108,6 +110,11 @@ impl Fleet {
             }
             for doc in 0..self.world.docs {
                 self.judge_node(doc).map_err(|stop| stop.at(at))?;
+                let stored = self.world.stored(doc)?;
+                match first.get(doc) {
+                    Some(first) => same(first, &stored, &format!("doc{doc}: nodes 0 and {at}"))?,
+                    None => first.push(stored),
+                }
             }
         }
         for doc in 0..self.world.docs {
@@ -115,6 +122,7 @@ impl Fleet {
         }
         for client in 0..self.world.clients.len() {
             self.go(self.seats[client]);
+            self.world.judge_copy(self.world.clients[client].doc, client)?;
             self.world.judge_client(client)?;
         }
         self.world.judge_rights()
@@ -122,9 +130,6 @@ impl Fleet {
 
     fn judge_node(&self, doc: usize) -> Go {
         self.world.judge_holder(doc)?;
-        if self.at == 0 || !self.is_shared {
-            self.world.judge_copies(doc)?;
-        }
         self.judge_rooms(doc)
     }
 
