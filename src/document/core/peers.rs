@@ -176,8 +176,11 @@ impl<P> Core<P> {
 
     pub(super) fn peers_deadline(&self) -> Option<Moment> {
         let Peers { pull_at, digest_at, resettle_at, greeting, is_pulling, .. } = &*self.peers;
-        let pull_at = pull_at.filter(|_| !is_pulling);
         let greeting = greeting.as_ref().map(|greeting| greeting.until);
+        if !matches!(self.phase, Phase::Live(_)) {
+            return greeting; // The rest is done with the content, and would be due for ever without it.
+        }
+        let pull_at = pull_at.filter(|_| !is_pulling);
         [pull_at, *digest_at, *resettle_at, greeting].into_iter().flatten().min()
     }
 

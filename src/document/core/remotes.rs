@@ -111,6 +111,10 @@ impl<P> Core<P> {
             self.remotes_gone(from, &gone, effects);
         }
         for PeerReader { peer, who, entries } in readers {
+            // Who came while nobody heard it here is introduced again: that something was missed is noticed.
+            if who.is_none() && !self.peers.remotes.numbers.contains_key(&(from, peer)) {
+                continue;
+            }
             let Some(reader) = self.peers.remotes.number((from, peer)) else { continue };
             if let Some(who) = who {
                 self.introduced(reader, who, effects);
