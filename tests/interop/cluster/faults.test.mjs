@@ -1,0 +1,122 @@
+// Everything goes wrong once while sixty people write: in the end all copies, all nodes and the store are equal, and whatever
+// somebody was told is saved is there. CLUSTER_SEED draws the same faults again.
+
+import assert from 'node:assert/strict'
+import { randomInt } from 'node:crypto'
+import { test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
+import * as Y from 'yjs'
+import { v210, v300, v310 } from '../lib/clients.mjs'
+import { HASTY, v2, v3, v4 } from '../lib/collab.mjs'
+import { draws } from '../lib/draws.mjs'
+import { until } from '../lib/until.mjs'
+import { Cluster, operator } from './lib/cluster.mjs'
+import { content, Counted, Echoed } from './lib/crowd.mjs'
+import { play, schedule } from './lib/schedule.mjs'
+import { Switchboard } from './lib/switchboard.mjs'
+
+const SECONDS = Number(process.env.CLUSTER_SECONDS ?? 15)
+const COUNT = Number(process.env.CLUSTER_SEEDS ?? 1)
+const FIRST = Number(process.env.CLUSTER_SEED ?? randomInt(2 ** 31))
+const NODES = 3
+const DOCUMENTS = 20
+const EACH = 30
+const SETTLE_MS = 90_000
+
+/** Half of them come back to the node where they were, the others to any. */
+const crowd = (t, cluster, board, draw) => {
+  const where = (n) => n % 2 === 0 ? cluster.nodes[(n / 2) % NODES] : board
+  const name = (n) => `paper ${n % DOCUMENTS}`
+  const own = () => draws(draw() * 2 ** 32)
+  return Array.from({ length: EACH }, (_, n) => [
+    new Echoed(t, [v310, v300, v210][n % 3], where(n), name(n), `echoed${n}`, own()),
+    new Counted(t, [[v4, v3, v2][n % 3], where(n + 1), HASTY], name(n), `counted${n}`, own())
+  ]).flat()
+}
+
+/** What a node has of each document, as `content` tells it. */
+const kept = async (node, names) => {
+  const shown = {}
+  for (const name of names) {
+    const doc = new Y.Doc()
+    const state = await node.state(name, operator)
+    if (state !== null) Y.applyUpdate(doc, state)
+    shown[name] = content(doc)
+  }
+  return shown
+}
+
+/** The first way in which two documents differ. */
+const difference = (a, b) => {
+  const part = Object.keys(a).find((key) => !isDeepStrictEqual(a[key], b[key]))
+  if (part === undefined) return null
+  if (typeof a[part] !== 'object') return `${part}: ${JSON.stringify(a[part])} and ${JSON.stringify(b[part])}`
+  const key = Object.keys({ ...a[part], ...b[part] }).find((key) => a[part][key] !== b[part][key])
+  return `${part}.${key}: ${a[part][key]} and ${b[part][key]}`
+}
+
+/** Waits until all copies of each document are equal; what they show then. */
+const agreed = async (authors, names) => {
+  let problem = null
+  const isEqual = (name) => {
+    const [first, ...others] = authors.filter((author) => author.name === name)
+    const shown = content(first.doc)
+    const other = others.find(({ doc }) => !isDeepStrictEqual(content(doc), shown))
+    if (other !== undefined) problem = `${name}, ${first.sub} and ${other.sub}: ${difference(shown, content(other.doc))}`
+    return other === undefined
+  }
+  await until(() => names.every(isEqual), () => `equal copies: ${problem}`, SETTLE_MS)
+  return Object.fromEntries(names.map((name) => [name, content(authors.find((author) => author.name === name).doc)]))
+}
+
+/** The first document of which `node` shows something else. */
+const disagrees = async (node, wanted) => {
+  const shown = await kept(node, Object.keys(wanted))
+  const name = Object.keys(wanted).find((name) => !isDeepStrictEqual(shown[name], wanted[name]))
+  return name === undefined ? null : `${name}: ${difference(wanted[name], shown[name])}`
+}
+
+const run = async (t, cluster, draw, faults) => {
+  const board = await Switchboard.open(t, cluster.nodes, draws(draw() * 2 ** 32))
+  const authors = crowd(t, cluster, board, draw)
+  const names = Array.from({ length: DOCUMENTS }, (_, n) => `paper ${n}`)
+  const quiet = (what) => until(() => authors.every(({ isQuiet }) => isQuiet),
+    () => `${what}:\n${authors.filter(({ isQuiet }) => !isQuiet).map(({ story }) => story).join('\n')}`, SETTLE_MS)
+  await quiet('everybody is in')
+
+  for (const author of authors) author.start()
+  const ended = new Promise((resolve) => setTimeout(resolve, SECONDS * 1000))
+  await play(cluster, faults, (line) => t.diagnostic(line))
+  await ended
+  for (const author of authors) author.stop()
+
+  await quiet('everybody is back, and saved')
+  const wanted = await agreed(authors, names)
+  for (const [n, node] of cluster.nodes.entries()) {
+    let problem = null
+    await until(async () => (problem = await disagrees(node, wanted)) === null, () => `node ${n} has all: ${problem}`, SETTLE_MS)
+  }
+  const lost = authors.map((author) => author.lost(wanted[author.name])).filter((line) => line !== null)
+  assert.deepEqual(lost, [], 'saved, and not there')
+
+  for (const author of authors) author.leave()
+  const ends = await Promise.all(cluster.nodes.map((node) => node.stop('SIGTERM')))
+  assert.deepEqual(ends.map(({ code }) => code), cluster.nodes.map(() => 0))
+  assert.equal(await disagrees(await cluster.lone(), wanted), null, 'the store')
+  const sum = (of) => authors.reduce((sum, author) => sum + of(author), 0)
+  t.diagnostic(`${sum(({ written }) => written)} edits, ${sum(({ promised }) => promised)} of them called saved, all there`)
+}
+
+for (let seed = FIRST; seed < FIRST + COUNT; seed++) {
+  test(`seed ${seed}: three nodes, everything fails once in ${SECONDS} s`, { timeout: (SECONDS + 300) * 1000 }, async (t) => {
+    const draw = draws(seed)
+    const faults = schedule(draw, SECONDS, NODES)
+    const cluster = await Cluster.start(t, { nodes: NODES })
+    try {
+      await run(t, cluster, draw, faults)
+    } catch (error) {
+      error.message += `\nCLUSTER_SEED=${seed} CLUSTER_SECONDS=${SECONDS}\n${faults.map((fault) => JSON.stringify(fault)).join('\n')}\n${cluster.log}`
+      throw error
+    }
+  })
+}

@@ -1,0 +1,126 @@
+// Authors who write into documents at random, and keep account of what they were told is saved.
+
+import * as Y from 'yjs'
+import { Peer } from '../../lib/clients.mjs'
+import { Editor } from '../../lib/collab.mjs'
+import { params, shows } from './cluster.mjs'
+
+/** Between two edits of one author. */
+const [PAUSE_MIN_MS, PAUSE_MAX_MS] = [100, 1200]
+/** So often an author's connection breaks instead. */
+const BREAK = 0.02
+const TEXT_MAX = 2_000
+
+/** All of a document that can differ. */
+export const content = (doc) => ({
+  vector: Object.fromEntries([...Y.decodeStateVector(Y.encodeStateVector(doc))].sort(([a], [b]) => a - b)),
+  edits: Object.fromEntries(Object.entries(doc.getMap('edits').toJSON()).sort()),
+  drafts: Object.fromEntries(Object.entries(doc.getMap('drafts').toJSON()).sort()),
+  text: doc.getText('text').toString(),
+  waiting: doc.store.pendingStructs !== null || doc.store.pendingDs !== null
+})
+
+/** Somebody who writes. Each edit is one transaction with an id of its own, and may take back a draft of an earlier one. */
+class Author {
+  /** Of each edit the id of the draft that it took back, if any. */
+  tookBack = []
+  #draw
+  #timer
+
+  constructor (sub, draw) {
+    this.sub = sub
+    this.#draw = draw
+  }
+
+  get written () { return this.tookBack.length }
+  idOf (edit) { return `${this.sub}.${edit}` }
+
+  #below (n) { return Math.floor(this.#draw() * n) }
+
+  write () {
+    const edit = this.written
+    const draft = edit > 0 && this.#draw() < 0.5 ? this.idOf(this.#below(edit)) : null
+    this.tookBack.push(draft)
+    this.doc.transact(() => {
+      const text = this.doc.getText('text')
+      const at = this.#below(text.length + 1)
+      const taken = Math.min(text.length - at, this.#below(12))
+      if (text.length > TEXT_MAX || this.#draw() < 0.3) text.delete(at, taken)
+      else text.insert(at, `${this.idOf(edit)};`)
+      this.doc.getMap('drafts').set(this.idOf(edit), edit)
+      if (draft !== null) this.doc.getMap('drafts').delete(draft)
+      this.doc.getMap('edits').set(this.idOf(edit), edit)
+    })
+    this.wrote()
+  }
+
+  /** Writes from now on, until `stop()`. */
+  start () {
+    this.#timer = setTimeout(() => {
+      if (this.#draw() < BREAK) this.break()
+      else this.write()
+      this.start()
+    }, PAUSE_MIN_MS + this.#draw() * (PAUSE_MAX_MS - PAUSE_MIN_MS))
+  }
+
+  stop () { clearTimeout(this.#timer) }
+
+  /** The first saved edit that `shown` (as `content` tells it) lacks, in words; null when there is none. */
+  lost (shown) {
+    for (let edit = 0; edit < this.promised; edit++) {
+      if (shown.edits[this.idOf(edit)] !== edit) return `${this.idOf(edit)} of ${this.promised} saved edits`
+      const draft = this.tookBack[edit]
+      if (draft !== null && draft in shown.drafts) return `the deletion of ${draft} by ${this.idOf(edit)}`
+    }
+    return null
+  }
+}
+
+/** One on `y-websocket`: what comes back to its writer is saved. */
+export class Echoed extends Author {
+  #clocks = []
+
+  constructor (t, client, where, name, sub, draw) {
+    super(sub, draw)
+    this.name = name
+    this.peer = new Peer(t, client, where, name, { maxBackoffTime: 500, ...params(sub) })
+    this.doc = this.peer.doc
+  }
+
+  wrote () { this.#clocks.push(this.peer.ownClock) }
+  get promised () {
+    const { echoedClock } = this.peer
+    const after = this.#clocks.findIndex((clock) => clock > echoedClock)
+    return after < 0 ? this.#clocks.length : after
+  }
+
+  get isQuiet () { return this.peer.isSynced }
+  get story () { return `${this.sub} in ${this.name}: synced ${this.peer.isSynced}, dials ${this.peer.dials}, closes ${this.peer.closes}` }
+  break () { this.peer.provider.ws?.close() }
+  leave () { this.peer.leave() }
+}
+
+/** One on Hocuspocus: what is not counted as unsynced is saved. */
+export class Counted extends Author {
+  promised = 0
+
+  constructor (t, line, name, sub, draw) {
+    super(sub, draw)
+    this.name = name
+    this.editor = new Editor(t, line, name, shows(sub))
+    this.doc = this.editor.doc
+    const note = () => { if (this.editor.isSaved) this.promised = this.written }
+    this.editor.provider.on('unsyncedChanges', note)
+    this.editor.provider.on('synced', note)
+  }
+
+  wrote () {}
+  get isQuiet () { return this.editor.isSaved }
+  get story () {
+    const { provider, line, refusals } = this.editor
+    return `${this.sub} in ${this.name}: ${JSON.stringify({ synced: provider.synced, unsynced: provider.unsyncedChanges, dials: line.dials, refusals, closes: line.closes.slice(-5) })}`
+  }
+
+  break () { this.editor.line.break() }
+  leave () { this.editor.line.close() }
+}
