@@ -5,6 +5,7 @@
 #   make check    the quick part: format, lints, architecture, unit tests
 #   make fuzz     every fuzz target for FUZZ_SECONDS each, then HOSTILE_UPDATES mutated updates against the engine
 #   make sim      the simulator over SIM_SEEDS seeds
+#   make cluster  nodes, Redis and PostgreSQL as processes: CLUSTER_SEEDS times everything fails once in CLUSTER_SECONDS (half an hour)
 #   make bench    the criterion benchmarks
 #   make bench-store  the store beside a bare append, sled, redb and fjall (six minutes); writes docs/benchmarks/store.md
 #   make bench-tables  one cell edit, memory, requests, events and imports of a large table; writes docs/benchmarks/tables.md
@@ -28,7 +29,7 @@ export CHROMIUM
 # cargo-installed tools are found even where the shell's profile does not say so.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench bench-store bench-tables bench-rooms counts compare deny clean
+.PHONY: help run web setup check test tidy unit interop cluster browser fuzz sim bench bench-store bench-tables bench-rooms counts compare deny clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,6 +60,9 @@ test:
 
 interop: web
 	bash scripts/interop.sh
+
+cluster: web
+	bash scripts/cluster.sh
 
 browser: web
 	bash scripts/browser.sh

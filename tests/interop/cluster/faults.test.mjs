@@ -4,14 +4,12 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { test } from 'node:test'
-import { isDeepStrictEqual } from 'node:util'
-import * as Y from 'yjs'
 import { v210, v300, v310 } from '../lib/clients.mjs'
 import { HASTY, v2, v3, v4 } from '../lib/collab.mjs'
 import { draws } from '../lib/draws.mjs'
-import { until } from '../lib/until.mjs'
-import { Cluster, operator } from './lib/cluster.mjs'
-import { content, Counted, Echoed } from './lib/crowd.mjs'
+import { Cluster } from './lib/cluster.mjs'
+import { allShow, disagrees } from './lib/compare.mjs'
+import { agreedByName, Counted, Echoed, losses, quiet } from './lib/crowd.mjs'
 import { play, schedule } from './lib/schedule.mjs'
 import { Switchboard } from './lib/switchboard.mjs'
 
@@ -34,55 +32,10 @@ const crowd = (t, cluster, board, draw) => {
   ]).flat()
 }
 
-/** What a node has of each document, as `content` tells it. */
-const kept = async (node, names) => {
-  const shown = {}
-  for (const name of names) {
-    const doc = new Y.Doc()
-    const state = await node.state(name, operator)
-    if (state !== null) Y.applyUpdate(doc, state)
-    shown[name] = content(doc)
-  }
-  return shown
-}
-
-/** The first way in which two documents differ. */
-const difference = (a, b) => {
-  const part = Object.keys(a).find((key) => !isDeepStrictEqual(a[key], b[key]))
-  if (part === undefined) return null
-  if (typeof a[part] !== 'object') return `${part}: ${JSON.stringify(a[part])} and ${JSON.stringify(b[part])}`
-  const key = Object.keys({ ...a[part], ...b[part] }).find((key) => a[part][key] !== b[part][key])
-  return `${part}.${key}: ${a[part][key]} and ${b[part][key]}`
-}
-
-/** Waits until all copies of each document are equal; what they show then. */
-const agreed = async (authors, names) => {
-  let problem = null
-  const isEqual = (name) => {
-    const [first, ...others] = authors.filter((author) => author.name === name)
-    const shown = content(first.doc)
-    const other = others.find(({ doc }) => !isDeepStrictEqual(content(doc), shown))
-    if (other !== undefined) problem = `${name}, ${first.sub} and ${other.sub}: ${difference(shown, content(other.doc))}`
-    return other === undefined
-  }
-  await until(() => names.every(isEqual), () => `equal copies: ${problem}`, SETTLE_MS)
-  return Object.fromEntries(names.map((name) => [name, content(authors.find((author) => author.name === name).doc)]))
-}
-
-/** The first document of which `node` shows something else. */
-const disagrees = async (node, wanted) => {
-  const shown = await kept(node, Object.keys(wanted))
-  const name = Object.keys(wanted).find((name) => !isDeepStrictEqual(shown[name], wanted[name]))
-  return name === undefined ? null : `${name}: ${difference(wanted[name], shown[name])}`
-}
-
 const run = async (t, cluster, draw, faults) => {
   const board = await Switchboard.open(t, cluster.nodes, draws(draw() * 2 ** 32))
   const authors = crowd(t, cluster, board, draw)
-  const names = Array.from({ length: DOCUMENTS }, (_, n) => `paper ${n}`)
-  const quiet = (what) => until(() => authors.every(({ isQuiet }) => isQuiet),
-    () => `${what}:\n${authors.filter(({ isQuiet }) => !isQuiet).map(({ story }) => story).join('\n')}`, SETTLE_MS)
-  await quiet('everybody is in')
+  await quiet(authors, 'everybody is in', SETTLE_MS)
 
   for (const author of authors) author.start()
   const ended = new Promise((resolve) => setTimeout(resolve, SECONDS * 1000))
@@ -90,14 +43,10 @@ const run = async (t, cluster, draw, faults) => {
   await ended
   for (const author of authors) author.stop()
 
-  await quiet('everybody is back, and saved')
-  const wanted = await agreed(authors, names)
-  for (const [n, node] of cluster.nodes.entries()) {
-    let problem = null
-    await until(async () => (problem = await disagrees(node, wanted)) === null, () => `node ${n} has all: ${problem}`, SETTLE_MS)
-  }
-  const lost = authors.map((author) => author.lost(wanted[author.name])).filter((line) => line !== null)
-  assert.deepEqual(lost, [], 'saved, and not there')
+  await quiet(authors, 'everybody is back, and saved', SETTLE_MS)
+  const wanted = await agreedByName(authors)
+  await allShow(cluster.nodes, wanted)
+  assert.deepEqual(losses(authors, wanted), [], 'saved, and not there')
 
   for (const author of authors) author.leave()
   const ends = await Promise.all(cluster.nodes.map((node) => node.stop('SIGTERM')))

@@ -1,24 +1,16 @@
 // Authors who write into documents at random, and keep account of what they were told is saved.
 
-import * as Y from 'yjs'
 import { Peer } from '../../lib/clients.mjs'
 import { Editor } from '../../lib/collab.mjs'
+import { until } from '../../lib/until.mjs'
 import { params, shows } from './cluster.mjs'
+import { agreed } from './compare.mjs'
 
 /** Between two edits of one author. */
 const [PAUSE_MIN_MS, PAUSE_MAX_MS] = [100, 1200]
 /** So often an author's connection breaks instead. */
 const BREAK = 0.02
 const TEXT_MAX = 2_000
-
-/** All of a document that can differ. */
-export const content = (doc) => ({
-  vector: Object.fromEntries([...Y.decodeStateVector(Y.encodeStateVector(doc))].sort(([a], [b]) => a - b)),
-  edits: Object.fromEntries(Object.entries(doc.getMap('edits').toJSON()).sort()),
-  drafts: Object.fromEntries(Object.entries(doc.getMap('drafts').toJSON()).sort()),
-  text: doc.getText('text').toString(),
-  waiting: doc.store.pendingStructs !== null || doc.store.pendingDs !== null
-})
 
 /** Somebody who writes. Each edit is one transaction with an id of its own, and may take back a draft of an earlier one. */
 class Author {
@@ -27,6 +19,7 @@ class Author {
   #draw
   #timer
 
+  /** `draw` tells numbers in [0, 1). */
   constructor (sub, draw) {
     this.sub = sub
     this.#draw = draw
@@ -54,12 +47,12 @@ class Author {
     this.wrote()
   }
 
-  /** Writes from now on, until `stop()`. */
-  start () {
+  /** Writes from now on, until `stop()`; now and then the connection breaks instead. */
+  start ({ breaks = BREAK } = {}) {
     this.#timer = setTimeout(() => {
-      if (this.#draw() < BREAK) this.break()
+      if (this.#draw() < breaks) this.break()
       else this.write()
-      this.start()
+      this.start({ breaks })
     }, PAUSE_MIN_MS + this.#draw() * (PAUSE_MAX_MS - PAUSE_MIN_MS))
   }
 
@@ -124,3 +117,20 @@ export class Counted extends Author {
   break () { this.editor.line.break() }
   leave () { this.editor.line.close() }
 }
+
+/** Waits until every author is connected and has heard that all is saved, where there is a way to hear it. */
+export const quiet = (authors, what, timeoutMs) => until(() => authors.every(({ isQuiet }) => isQuiet),
+  () => `${what}:\n${authors.filter(({ isQuiet }) => !isQuiet).map(({ story }) => story).join('\n')}`, timeoutMs)
+
+/** Waits until the copies of each document are equal; a content for each name. */
+export const agreedByName = async (authors) => {
+  const contents = {}
+  for (const name of new Set(authors.map(({ name }) => name))) {
+    contents[name] = await agreed(authors.filter((author) => author.name === name).map(({ doc }) => doc))
+  }
+  return contents
+}
+
+/** What was called saved and is not in `contents`: a line for each author who lost something. */
+export const losses = (authors, contents) =>
+  authors.map((author) => author.lost(contents[author.name])).filter((line) => line !== null)
