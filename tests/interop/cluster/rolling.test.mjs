@@ -17,9 +17,6 @@ const EACH = 12
 const DOCUMENTS = 6
 const RESTART = 1012
 
-/** The codes with which an author's connections ended so far. */
-const ends = (author) => author.peer?.closes ?? author.editor.line.closes.map(([code]) => code)
-
 /** Whether a node takes more: 503 and no answer at all are a no. */
 const isReady = async (node) => {
   try {
@@ -31,8 +28,8 @@ const isReady = async (node) => {
 
 /** Sends a node away and waits until it is gone. It must have said that it is not ready when the first client is told. */
 const restart = async (t, node, authors) => {
-  const before = authors.map((author) => ends(author).length)
-  const told = () => authors.filter((author, n) => ends(author).length > before[n]).length
+  const before = authors.map((author) => author.ends.length)
+  const told = () => authors.filter((author, n) => author.ends.length > before[n]).length
   let times = []
   const count = setInterval(() => { while (times.length < told()) times.push(Date.now()) }, 1)
   const stopped = node.stop('SIGTERM')
@@ -65,7 +62,7 @@ story('a rolling restart under load', { nodes: NODES }, async (t, cluster) => {
   }
   for (const author of authors) author.stop()
   await quiet(authors, 'everything is saved')
-  const codes = new Set(authors.flatMap(ends))
+  const codes = new Set(authors.flatMap(({ ends }) => ends))
   assert.deepEqual(codes, new Set([RESTART]))
   const wanted = await agreedByName(authors)
   await allShow(cluster.nodes, wanted)

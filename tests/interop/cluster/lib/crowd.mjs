@@ -14,6 +14,8 @@ const TEXT_MAX = 2_000
 
 /** Somebody who writes. Each edit is one transaction with an id of its own, and may take back a draft of an earlier one. */
 class Author {
+  /** The codes with which connections ended that had been open. */
+  ends = []
   /** Of each edit the id of the draft that it took back, if any. */
   tookBack = []
   #draw
@@ -23,6 +25,16 @@ class Author {
   constructor (sub, draw) {
     this.sub = sub
     this.#draw = draw
+  }
+
+  /** Notes the end of each connection: `opened` and `closed` take a listener. */
+  watch (opened, closed) {
+    let isOpen = false
+    opened(() => { isOpen = true })
+    closed((code) => {
+      if (isOpen) this.ends.push(code)
+      isOpen = false
+    })
   }
 
   get written () { return this.tookBack.length }
@@ -78,6 +90,9 @@ export class Echoed extends Author {
     this.name = name
     this.peer = new Peer(t, client, where, name, { maxBackoffTime: 500, ...params(sub) })
     this.doc = this.peer.doc
+    const { provider } = this.peer
+    this.watch((heard) => provider.on('status', ({ status }) => { if (status === 'connected') heard() }),
+      (heard) => provider.on('connection-close', (event) => heard(event?.code ?? null)))
   }
 
   wrote () { this.#clocks.push(this.peer.ownClock) }
@@ -102,6 +117,8 @@ export class Counted extends Author {
     this.name = name
     this.editor = new Editor(t, line, name, shows(sub))
     this.doc = this.editor.doc
+    const { socket } = this.editor.line
+    this.watch((heard) => socket.on('open', heard), (heard) => socket.on('close', ({ event }) => heard(event?.code ?? null)))
     const note = () => { if (this.editor.isSaved) this.promised = this.written }
     this.editor.provider.on('unsyncedChanges', note)
     this.editor.provider.on('synced', note)
