@@ -77,6 +77,7 @@ export class Server {
 
   get log () { return this.#log.join('\n') }
   get isRunning () { return this.#process.exitCode === null && this.#process.signalCode === null }
+  get pid () { return this.#process.pid }
   get url () { return `http://127.0.0.1:${this.port}` }
   get syncUrl () { return `ws://127.0.0.1:${this.port}/sync` }
   get collabUrl () { return `ws://127.0.0.1:${this.port}/collab` }

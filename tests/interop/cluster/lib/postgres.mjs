@@ -11,7 +11,8 @@ const VERSIONS = '/usr/lib/postgresql'
 /** Room for several nodes with a pool each. */
 const CONNECTIONS_MAX = 200
 
-const found = (name) => {
+/** The path of one of its programs. */
+export const found = (name) => {
   try {
     const [newest] = readdirSync(VERSIONS).sort((a, b) => Number(b) - Number(a))
     return join(VERSIONS, newest, 'bin', name)

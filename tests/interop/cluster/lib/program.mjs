@@ -67,6 +67,7 @@ export class Program {
     return program
   }
 
+  get pid () { return this.#child.pid }
   get log () { return this.#log.join('\n') }
 
   /** Resolves when it is gone. */

@@ -25,6 +25,8 @@ export class Redis {
     this.#program = await Program.start(argv, { ready: /Ready to accept connections/ })
   }
 
+  get pid () { return this.#program.pid }
+
   async kill () { await this.#program.stop('SIGKILL') }
 
   /** How often each command was called since the start, by its name in small letters. */
