@@ -6,6 +6,7 @@ use bytes::Bytes;
 use criterion::BatchSize;
 use criterion::Criterion;
 use syncline::clock::Now;
+use syncline::document::core::Cluster;
 use syncline::document::core::Core;
 use syncline::document::core::CoreSettings;
 use syncline::document::core::Effect;
@@ -91,6 +92,7 @@ impl Desk {
             idle: Duration::from_secs(60),
             heavy_bytes: HEAVY_BYTES,
             update: UpdateLimits::default(),
+            cluster: Cluster::Alone,
         };
         let mut effects = Vec::new();
         let name = DocName::parse("bench").expect("a plain name");

@@ -17,12 +17,14 @@ pub mod outbox;
 // ports, each with its adapters
 pub mod auth;
 pub mod store;
+pub mod bus;
 // domain
 pub mod table;
 pub mod document;
 pub mod room;
 // union
 pub mod hub;
+pub mod cluster;
 // edge
 pub mod http;
 // process

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use syncline::clock::Now;
+use syncline::document::core::Cluster;
 use syncline::document::core::Core;
 use syncline::document::core::CoreSettings;
 use syncline::document::core::Effect;
@@ -111,6 +112,7 @@ pub(crate) fn settings() -> CoreSettings {
         idle: Duration::from_secs(60),
         heavy_bytes: HEAVY_BYTES,
         update: UpdateLimits::default(),
+        cluster: Cluster::Alone,
     }
 }
 

@@ -162,6 +162,7 @@ fn hub(store: MemoryStore, outboxes: Arc<Budget>) -> Arc<Hub> {
         memory: Memory::new(1 << 30, metrics.documents_bytes.clone(), metrics.documents_unloaded.clone()),
         metrics,
         publish: Arc::new(syncline::table::events::Unheard),
+        link: None,
     };
     let limits = InboxLimits { doc_bytes_max: 32 << 20, total_bytes_max: 256 << 20 };
     Hub::new(around, limits, outboxes, TaskTracker::new())

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::Limit;
 use crate::config::StoreUrl;
+use crate::document::core::Cluster;
 use crate::document::core::CoreSettings;
 use crate::document::core::Guards;
 use crate::document::inflight::InFlight;
@@ -205,6 +206,7 @@ impl Server {
                 metrics.documents_unloaded.clone(),
             ),
             publish: feeds.clone(),
+            link: None,
         };
         let hub = Hub::new(around, inbox_limits(&config), outboxes.clone(), tasks.clone());
         let origins = Arc::new(Origins::new(&config.auth.allowed_origins, config.dev));
@@ -401,6 +403,7 @@ fn core_settings(config: &Config) -> CoreSettings {
         idle: config.docs.idle.unwrap_or(Duration::from_secs(3_000_000_000)),
         heavy_bytes: HEAVY_BYTES,
         update: UpdateLimits { bytes_max: message_bytes, ..UpdateLimits::default() },
+        cluster: Cluster::Alone,
     }
 }
 

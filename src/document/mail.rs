@@ -1,9 +1,12 @@
 //! What a document hears, and how it answers: the two ends of its inbox.
 
+use bytes::Bytes;
 use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot;
+
+use crate::bus::NodeId;
 
 use super::port::Port;
 use super::request::Answer;
@@ -59,6 +62,24 @@ pub enum Mail {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Answer, Refusal>>,
     },
+}
+
+/// What arrives from other nodes. In a lane of its own: clients that fill the other one do not keep it out.
+#[derive(Debug)]
+pub enum PeerMail {
+    /// A holder of the document says something.
+    Said {
+        /// Which node.
+        from: NodeId,
+        /// Whether something that it said before was missed.
+        missed: bool,
+        /// A [`super::peer::PeerMessage`], not read yet.
+        body: Bytes,
+    },
+    /// A node is gone, and its clients with it.
+    Lost(NodeId),
+    /// The bus is back: anything may have been missed.
+    Resumed,
 }
 
 /// The share that messages have of the bounds on what waits to be handled. Dropping it gives the share back.

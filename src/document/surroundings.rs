@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::bus::Link;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -34,4 +35,6 @@ pub struct Surroundings {
     pub memory: Arc<Memory>,
     /// Where they tell what happened to them.
     pub publish: Arc<dyn Publish>,
+    /// The other nodes, where there can be others.
+    pub link: Option<Link>,
 }

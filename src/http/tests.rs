@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::Sources;
 use crate::config::load;
+use crate::document::core::Cluster;
 use crate::document::core::CoreSettings;
 use crate::document::core::Guards;
 use crate::document::memory::Memory;
@@ -131,6 +132,7 @@ fn hub(clock: Clock, metrics: Arc<Metrics>) -> (Arc<Hub>, Arc<Budget>) {
             idle: Duration::from_secs(60),
             heavy_bytes: usize::MAX,
             update: UpdateLimits::default(),
+            cluster: Cluster::Alone,
         },
         guards: Guards::nowhere(),
         metrics,
@@ -138,6 +140,7 @@ fn hub(clock: Clock, metrics: Arc<Metrics>) -> (Arc<Hub>, Arc<Budget>) {
         jobs: Arc::new(Semaphore::new(1)),
         memory,
         publish: Arc::new(Unheard),
+        link: None,
     };
     let outboxes = Budget::new(1_000_000);
     let limits = InboxLimits { doc_bytes_max: 1_000_000, total_bytes_max: 1_000_000 };

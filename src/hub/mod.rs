@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -24,11 +25,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::document::actor::Actor;
 use crate::document::actor::INBOX_MAILS_MAX;
+use crate::document::actor::Lanes;
+use crate::document::actor::PEER_MAILS_MAX;
 use crate::document::actor::Release;
 use crate::document::core::ReaderId;
 use crate::document::inbox;
 use crate::document::inbox::inbox;
 use crate::document::mail::Mail;
+use crate::document::mail::PeerMail;
 use crate::document::mail::Room;
 use crate::document::port::Port;
 use crate::document::request::Answer;
@@ -81,6 +85,9 @@ pub struct Hub {
 #[derive(Debug, Clone)]
 struct Entry {
     mail: inbox::Sender<Mail>,
+    peers: inbox::Sender<PeerMail>,
+    /// Whether something from other nodes did not fit.
+    missed: Arc<AtomicBool>,
     room: Arc<Semaphore>,
 }
 
@@ -168,6 +175,30 @@ impl Hub {
         answer.await.map_err(|_| died())?
     }
 
+    /// Gives a document in memory what another node says of it; nothing if it is not in memory. Never waits: where too much
+    /// waits already it is lost, and the document told that it missed something.
+    pub fn deliver(&self, doc: &DocName, mail: PeerMail) {
+        let entry = self.lock().get(doc).cloned();
+        if let Some(entry) = entry {
+            entry.hand_over(mail);
+        }
+    }
+
+    /// As [`Self::deliver`], loading the document if need be: where each node has a store of its own, this one may have
+    /// what the other one lacks.
+    pub fn deliver_or_load(self: &Arc<Self>, doc: &DocName, mail: PeerMail) {
+        // Without room for it, it is as if this node were away.
+        if let Ok(entry) = self.entry(doc) {
+            entry.hand_over(mail);
+        }
+    }
+
+    /// The same for every document in memory.
+    pub fn deliver_to_all(&self, mail: impl Fn() -> PeerMail) {
+        let entries: Vec<Entry> = self.lock().values().cloned().collect();
+        entries.iter().for_each(|entry| entry.hand_over(mail()));
+    }
+
     /// One page of the documents that are stored.
     ///
     /// # Errors
@@ -216,11 +247,14 @@ impl Hub {
             return Err(Refusal::new(ErrorCode::Overloaded, "the documents in use fill the memory they may take"));
         }
         let (mail, inbox) = inbox(INBOX_MAILS_MAX);
+        let (peers, from_peers) = inbox::inbox(PEER_MAILS_MAX);
+        let missed = Arc::new(AtomicBool::new(false));
         let room = Arc::new(Semaphore::new(self.limits.doc_bytes_max.min(Semaphore::MAX_PERMITS)));
-        let entry = Entry { mail, room };
+        let entry = Entry { mail, peers, missed: missed.clone(), room };
         docs.insert(doc.clone(), entry.clone());
         self.around.metrics.documents_loaded.set(docs.len() as f64);
-        let actor = Actor::new(doc.clone(), self.around.clone(), inbox, self.release_of(doc.clone()));
+        let lanes = Lanes { mail: inbox, peers: from_peers, missed };
+        let actor = Actor::new(doc.clone(), self.around.clone(), lanes, self.release_of(doc.clone()));
         self.tasks.spawn(Box::new(actor).run());
         Ok(entry)
     }
@@ -242,6 +276,14 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DocName, Entry>> {
         self.docs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn hand_over(&self, mail: PeerMail) {
+        if let Err(inbox::Refused::Full(_)) = self.peers.try_send(mail) {
+            self.missed.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use syncline_protocol::update::UpdateLimits;
 
 use super::*;
 use crate::clock::Clock;
+use crate::document::core::Cluster;
 use crate::document::core::CoreSettings;
 use crate::document::core::Guards;
 use crate::document::memory::Memory;
@@ -37,6 +38,7 @@ fn hub(publish: Arc<dyn Publish>) -> Arc<Hub> {
             idle: Duration::from_secs(60),
             heavy_bytes: usize::MAX,
             update: UpdateLimits::default(),
+            cluster: Cluster::Alone,
         },
         guards: Guards::nowhere(),
         compactions: Arc::new(Semaphore::new(1)),
@@ -44,6 +46,7 @@ fn hub(publish: Arc<dyn Publish>) -> Arc<Hub> {
         memory: Memory::new(1 << 20, metrics.documents_bytes.clone(), metrics.documents_unloaded.clone()),
         metrics,
         publish,
+        link: None,
     };
     let limits = InboxLimits { doc_bytes_max: 1_000_000, total_bytes_max: 1_000_000 };
     Hub::new(around, limits, Budget::new(1_000_000), TaskTracker::new())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use syncline::clock::Now;
 use syncline::document::compact;
+use syncline::document::core::Cluster;
 use syncline::document::core::Compacted;
 use syncline::document::core::Core;
 use syncline::document::core::CoreSettings;
@@ -98,6 +99,7 @@ impl Shell {
             idle: Duration::from_secs(2),
             heavy_bytes: usize::MAX,
             update: UpdateLimits::default(),
+            cluster: Cluster::Alone,
         };
         let mut effects = Vec::new();
         let core = fresh(&settings, &mut effects);
@@ -324,6 +326,7 @@ impl Shell {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Publish { .. } | Effect::Presence { .. } => {} // Nobody listens here.
+            Effect::Pull { .. } | Effect::Tell(_) => {}            // There are no other nodes here.
             Effect::Load => self.call(Call::Load),
             Effect::Run(job) => self.call(Call::Job(job)),
             Effect::Delete { memo } => self.call(Call::Delete { memo }),

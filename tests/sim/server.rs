@@ -303,6 +303,7 @@ impl Server {
 
     fn perform(&mut self, id: u64, actor: &mut Actor, effect: Effect) -> Go {
         match effect {
+            Effect::Pull { .. } | Effect::Tell(_) => {} // There are no other nodes here.
             Effect::Load => self.call(id, actor.doc, Work::Load),
             Effect::Run(job) => self.call(id, actor.doc, Work::Job(Some(job))),
             Effect::Delete { memo } => self.call(id, actor.doc, Work::Delete { memo }),

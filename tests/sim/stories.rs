@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use syncline::clock::Now;
+use syncline::document::core::Cluster;
 use syncline::document::core::Compacted;
 use syncline::document::core::Core;
 use syncline::document::core::CoreSettings;
@@ -54,6 +55,7 @@ impl Desk {
             idle: Duration::from_secs(60),
             heavy_bytes: usize::MAX,
             update: UpdateLimits::default(),
+            cluster: Cluster::Alone,
         })
     }
 
@@ -340,6 +342,7 @@ fn a_document_over_its_size_refuses_and_goes_on() {
         idle: Duration::from_secs(60),
         heavy_bytes: usize::MAX,
         update: UpdateLimits::default(),
+        cluster: Cluster::Alone,
     };
     let mut desk = Desk::with(settings);
     desk.put(Input::Loaded(Ok(Loaded::default())));

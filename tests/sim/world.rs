@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use syncline::document::core::Cluster;
 use syncline::document::core::CoreSettings;
 use syncline::document::request::Member;
 use syncline::document::request::Request;
@@ -56,6 +57,7 @@ impl World {
                 // Documents here are small: half of the histories take them for large ones.
                 heavy_bytes: if chance.one_in(2) { chance.between(0, 2000) } else { usize::MAX },
                 update: UpdateLimits::default(),
+                cluster: Cluster::Alone,
             },
         };
         let server = Server::new(docs, limits, fault);

@@ -98,6 +98,7 @@ macro_rules! every_story {
             a_dropped_future_was_called_all_the_same,
             names_of_every_shape,
             a_document_that_was_never_written,
+            loading_what_is_beyond_a_position,
             compaction_keeps_later_records,
             compaction_that_does_not_fit_is_refused,
             compaction_again_and_again,
