@@ -20,6 +20,8 @@ const NODES = 3
 const DOCUMENTS = 20
 const EACH = 30
 const SETTLE_MS = 90_000
+/** Small enough for compactions to be among what is interrupted. */
+const env = { SYNCLINE_STORE__COMPACT_BYTES: '8192' }
 
 /** Half of them come back to the node where they were, the others to any. */
 const crowd = (t, cluster, board, draw) => {
@@ -60,7 +62,7 @@ for (let seed = FIRST; seed < FIRST + COUNT; seed++) {
   test(`seed ${seed}: three nodes, everything fails once in ${SECONDS} s`, { timeout: (SECONDS + 300) * 1000 }, async (t) => {
     const draw = draws(seed)
     const faults = schedule(draw, SECONDS, NODES)
-    const cluster = await Cluster.start(t, { nodes: NODES })
+    const cluster = await Cluster.start(t, { nodes: NODES, env })
     try {
       await run(t, cluster, draw, faults)
     } catch (error) {

@@ -1,6 +1,6 @@
 // A PostgreSQL of a test's own, in a directory of its own, which writes to disk like any other.
 
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { chown, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -55,6 +55,20 @@ export class Postgres {
 
   /** Ends it in the middle of everything, as a crash would: nothing is finished first. */
   async crash () { await this.#program.stop('SIGQUIT') }
+
+  /** From now on it holds every connection and answers none, as on a machine that hangs. */
+  async freeze () { this.#signal('SIGSTOP') }
+
+  /** Ends `freeze`. */
+  async thaw () { this.#signal('SIGCONT') }
+
+  /** The one that accepts connections, and those that serve them. */
+  #signal (signal) {
+    const { pid } = this.#program
+    process.kill(pid, signal)
+    const served = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter((child) => child !== '')
+    for (const child of served) process.kill(Number(child), signal)
+  }
 
   /** A new database; its address. */
   async database () {

@@ -19,7 +19,7 @@ export const schedule = (draw, seconds, nodes) => {
   return [
     one('kill', 1 + draw() * 9, { node: node() }),
     one('redis', 1 + draw() * 9),
-    one('postgres', POSTGRES_SECONDS),
+    one('postgres', POSTGRES_SECONDS, { how: draw() < 0.5 ? 'crash' : 'freeze' }),
     one('cut', CUT_SECONDS, { node: node(), how: draw() < 0.5 ? 'cut' : 'stall' })
   ].sort((a, b) => a.atMs - b.atMs)
 }
@@ -28,7 +28,7 @@ export const schedule = (draw, seconds, nodes) => {
 const HOW = {
   kill: [({ nodes }, { node }) => nodes[node].stop('SIGKILL'), ({ nodes }, { node }) => revive(nodes[node])],
   redis: [({ redis }) => redis.kill(), ({ redis }) => redis.resume()],
-  postgres: [({ postgres }) => postgres.crash(), ({ postgres }) => postgres.resume()],
+  postgres: [({ postgres }, { how }) => postgres[how](), ({ postgres }, { how }) => how === 'crash' ? postgres.resume() : postgres.thaw()],
   cut: [({ nodes }, { node, how }) => nodes[node].gate[how](), ({ nodes }, { node }) => nodes[node].gate.heal()]
 }
 
