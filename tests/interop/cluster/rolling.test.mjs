@@ -30,8 +30,8 @@ const isReady = async (node) => {
 const restart = async (t, node, authors) => {
   const before = authors.map((author) => author.ends.length)
   const told = () => authors.filter((author, n) => author.ends.length > before[n]).length
-  let times = []
-  const count = setInterval(() => { while (times.length < told()) times.push(Date.now()) }, 1)
+  const times = []
+  const count = setInterval(() => { while (times.length < told()) times.push(Date.now()) }, 1).unref()
   const stopped = node.stop('SIGTERM')
   let polls = 0
   while (told() === 0 && await isReady(node)) polls++

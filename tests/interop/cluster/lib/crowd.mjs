@@ -21,10 +21,11 @@ class Author {
   #draw
   #timer
 
-  /** `draw` tells numbers in [0, 1). */
-  constructor (sub, draw) {
+  /** `draw` tells numbers in [0, 1). Nothing is written after the end of `t`. */
+  constructor (t, sub, draw) {
     this.sub = sub
     this.#draw = draw
+    t.after(() => this.stop())
   }
 
   /** Notes the end of each connection: `opened` and `closed` take a listener. */
@@ -86,7 +87,7 @@ export class Echoed extends Author {
   #clocks = []
 
   constructor (t, client, where, name, sub, draw) {
-    super(sub, draw)
+    super(t, sub, draw)
     this.name = name
     this.peer = new Peer(t, client, where, name, { maxBackoffTime: 500, ...params(sub) })
     this.doc = this.peer.doc
@@ -113,7 +114,7 @@ export class Counted extends Author {
   promised = 0
 
   constructor (t, line, name, sub, draw) {
-    super(sub, draw)
+    super(t, sub, draw)
     this.name = name
     this.editor = new Editor(t, line, name, shows(sub))
     this.doc = this.editor.doc

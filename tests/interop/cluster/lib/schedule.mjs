@@ -46,10 +46,10 @@ const revive = async (node) => {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** Does all of it at its time, and resolves when the last one is over. */
+/** Does all of it at its time, and resolves when the last one is over; a failure is told only then. */
 export const play = async (cluster, faults, say) => {
   const began = Date.now()
-  await Promise.all(faults.map(async (fault) => {
+  const ends = await Promise.allSettled(faults.map(async (fault) => {
     const [begin, end] = HOW[fault.what]
     await pause(fault.atMs)
     await begin(cluster, fault)
@@ -58,4 +58,6 @@ export const play = async (cluster, faults, say) => {
     await end(cluster, fault)
     say(`${Date.now() - began} ms: ${fault.what} is over`)
   }))
+  const failed = ends.find(({ status }) => status === 'rejected')
+  if (failed !== undefined) throw failed.reason
 }
