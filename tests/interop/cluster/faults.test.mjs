@@ -9,7 +9,7 @@ import { HASTY, v2, v3, v4 } from '../lib/collab.mjs'
 import { draws } from '../lib/draws.mjs'
 import { Cluster } from './lib/cluster.mjs'
 import { allShow, disagrees } from './lib/compare.mjs'
-import { agreedByName, Counted, Echoed, losses, quiet } from './lib/crowd.mjs'
+import { agreedByName, audit, Counted, Echoed, losses, promises, quiet } from './lib/crowd.mjs'
 import { play, schedule } from './lib/schedule.mjs'
 import { Switchboard } from './lib/switchboard.mjs'
 
@@ -34,6 +34,29 @@ const crowd = (t, cluster, board, draw) => {
   ]).flat()
 }
 
+/** Plays the faults; after each, while PostgreSQL is there, looks into the store for what was called saved. */
+const suffer = async (t, cluster, authors, faults) => {
+  let [isAway, audits] = [false, 0]
+  const begun = (fault, atMs) => {
+    t.diagnostic(`${atMs} ms: ${JSON.stringify(fault)}`)
+    isAway ||= fault.what === 'postgres'
+  }
+  const over = async ({ what }, atMs) => {
+    t.diagnostic(`${atMs} ms: ${what} is over`)
+    if (what === 'postgres') isAway = false
+    let lost = []
+    try {
+      lost = await audit(cluster, authors)
+      audits++
+    } catch (error) {
+      if (!isAway) throw error
+    }
+    assert.deepEqual(lost, [], `called saved, and not in the store after ${what}`)
+  }
+  await play(cluster, faults, begun, over)
+  t.diagnostic(`the store was looked into ${audits} times meanwhile`)
+}
+
 const run = async (t, cluster, draw, faults) => {
   const board = await Switchboard.open(t, cluster.nodes, draws(draw() * 2 ** 32))
   const authors = crowd(t, cluster, board, draw)
@@ -41,14 +64,14 @@ const run = async (t, cluster, draw, faults) => {
 
   for (const author of authors) author.start()
   const ended = new Promise((resolve) => setTimeout(resolve, SECONDS * 1000))
-  await play(cluster, faults, (line) => t.diagnostic(line))
+  await suffer(t, cluster, authors, faults)
   await ended
   for (const author of authors) author.stop()
 
   await quiet(authors, 'everybody is back, and saved', SETTLE_MS)
   const wanted = await agreedByName(authors)
   await allShow(cluster.nodes, wanted)
-  assert.deepEqual(losses(authors, wanted), [], 'saved, and not there')
+  assert.deepEqual(losses(promises(authors), wanted), [], 'saved, and not there')
 
   for (const author of authors) author.leave()
   const ends = await Promise.all(cluster.nodes.map((node) => node.stop('SIGTERM')))

@@ -8,7 +8,7 @@ import { draws } from '../lib/draws.mjs'
 import { until } from '../lib/until.mjs'
 import { story } from './lib/cluster.mjs'
 import { allShow, disagrees } from './lib/compare.mjs'
-import { agreedByName, Counted, Echoed, losses, quiet } from './lib/crowd.mjs'
+import { agreedByName, Counted, Echoed, losses, promises, quiet } from './lib/crowd.mjs'
 import { Switchboard } from './lib/switchboard.mjs'
 
 const SEED = Number(process.env.CLUSTER_SEED ?? randomInt(2 ** 31))
@@ -66,7 +66,7 @@ story('a rolling restart under load', { nodes: NODES }, async (t, cluster) => {
   assert.deepEqual(codes, new Set([RESTART]))
   const wanted = await agreedByName(authors)
   await allShow(cluster.nodes, wanted)
-  assert.deepEqual(losses(authors, wanted), [], 'saved, and not there')
+  assert.deepEqual(losses(promises(authors), wanted), [], 'saved, and not there')
   for (const author of authors) author.leave()
   await Promise.all(cluster.nodes.map((node) => node.stop('SIGTERM')))
   assert.equal(await disagrees(await cluster.lone(), wanted), null)

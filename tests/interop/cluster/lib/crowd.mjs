@@ -4,7 +4,7 @@ import { Peer } from '../../lib/clients.mjs'
 import { Editor } from '../../lib/collab.mjs'
 import { until } from '../../lib/until.mjs'
 import { params, shows } from './cluster.mjs'
-import { agreed } from './compare.mjs'
+import { agreed, shownBy } from './compare.mjs'
 
 /** Between two edits of one author. */
 const [PAUSE_MIN_MS, PAUSE_MAX_MS] = [100, 1200]
@@ -71,10 +71,10 @@ class Author {
 
   stop () { clearTimeout(this.#timer) }
 
-  /** The first saved edit that `shown` (as `content` tells it) lacks, in words; null when there is none. */
-  lost (shown) {
-    for (let edit = 0; edit < this.promised; edit++) {
-      if (shown.edits[this.idOf(edit)] !== edit) return `${this.idOf(edit)} of ${this.promised} saved edits`
+  /** Of the first `promised` edits the first one that `shown` (as `content` tells it) lacks, in words; null when there is none. */
+  lost (shown, promised) {
+    for (let edit = 0; edit < promised; edit++) {
+      if (shown.edits[this.idOf(edit)] !== edit) return `${this.idOf(edit)} of ${promised} saved edits`
       const draft = this.tookBack[edit]
       if (draft !== null && draft in shown.drafts) return `the deletion of ${draft} by ${this.idOf(edit)}`
     }
@@ -149,6 +149,19 @@ export const agreedByName = async (authors) => {
   return contents
 }
 
-/** What was called saved and is not in `contents`: a line for each author who lost something. */
-export const losses = (authors, contents) =>
-  authors.map((author) => author.lost(contents[author.name])).filter((line) => line !== null)
+/** What each author was told is saved, until now. */
+export const promises = (authors) => new Map(authors.map((author) => [author, author.promised]))
+
+/** What was promised and is not in `contents`: a line for each author who lost something. */
+export const losses = (promised, contents) =>
+  [...promised].map(([author, count]) => author.lost(contents[author.name], count)).filter((line) => line !== null)
+
+/** What was promised until now and is not in the store, as a node sees it that talks to nobody. */
+export const audit = async (cluster, authors) => {
+  const promised = promises(authors)
+  const node = await cluster.lone()
+  const contents = {}
+  for (const name of new Set(authors.map(({ name }) => name))) contents[name] = await shownBy(node, name)
+  await node.stop('SIGKILL')
+  return losses(promised, contents)
+}

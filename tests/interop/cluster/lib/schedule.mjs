@@ -46,17 +46,18 @@ const revive = async (node) => {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** Does all of it at its time, and resolves when the last one is over; a failure is told only then. */
-export const play = async (cluster, faults, say) => {
+/** Does all of it at its time, and resolves when the last one is over; a failure is told only then. `begun` and `over` hear of
+ * each fault. */
+export const play = async (cluster, faults, begun, over) => {
   const began = Date.now()
   const ends = await Promise.allSettled(faults.map(async (fault) => {
     const [begin, end] = HOW[fault.what]
     await pause(fault.atMs)
     await begin(cluster, fault)
-    say(`${Date.now() - began} ms: ${JSON.stringify(fault)}`)
+    begun(fault, Date.now() - began)
     await pause(Math.max(0, began + fault.atMs + fault.forMs - Date.now()))
     await end(cluster, fault)
-    say(`${Date.now() - began} ms: ${fault.what} is over`)
+    await over(fault, Date.now() - began)
   }))
   const failed = ends.find(({ status }) => status === 'rejected')
   if (failed !== undefined) throw failed.reason
