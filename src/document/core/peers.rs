@@ -310,6 +310,11 @@ impl<P> Core<P> {
         epoch == self.epoch
     }
 
+    /// Whether a document that was deleted may have been made anew by another node.
+    pub(super) fn may_live_again(&self, code: ErrorCode) -> bool {
+        self.is_shared() && code == ErrorCode::NotFound
+    }
+
     fn deleted_elsewhere(&mut self, now: Now, epoch: Epoch, effects: &mut Vec<Effect>) {
         if epoch < self.epoch {
             return;
