@@ -53,12 +53,15 @@ use crate::outbox::Budget;
 use crate::room::Courier;
 use crate::room::FeedLimits;
 use crate::room::Feeds;
+use crate::store::PostgresOptions;
+use crate::store::PostgresStore;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::local::LocalOptions;
 use crate::store::local::LocalStore;
 use crate::store::local::OpenError;
 use crate::store::memory::MemoryStore;
+use crate::store::postgres;
 use cluster::Member;
 use cluster::Way;
 use settings::core_settings;
@@ -103,9 +106,9 @@ pub enum ServeError {
     /// The other nodes cannot be reached like that.
     #[error(transparent)]
     Bus(#[from] AddressError),
-    /// A configuration that this build does not carry out.
-    #[error("{0}")]
-    Unsupported(String),
+    /// The database cannot be used.
+    #[error("the store cannot be opened")]
+    Database(#[from] postgres::OpenError),
     /// The store failed while it was read or closed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -324,20 +327,25 @@ impl Server {
 
 /// Opens the store and the nets under the engine, and judges what the former process left.
 async fn open_store(config: &Config, metrics: &Arc<Metrics>) -> Result<(Arc<dyn Store>, Guards), ServeError> {
-    match &config.store.url {
-        StoreUrl::Memory => Ok((Arc::new(MemoryStore::new()), Guards::nowhere())),
+    let metrics = Some(Arc::clone(metrics));
+    let store: Arc<dyn Store> = match &config.store.url {
+        StoreUrl::Memory => return Ok((Arc::new(MemoryStore::new()), Guards::nowhere())),
         StoreUrl::Sled => {
-            let options = LocalOptions { metrics: Some(Arc::clone(metrics)), ..LocalOptions::new(&config.data_dir) };
+            let options = LocalOptions { metrics, ..LocalOptions::new(&config.data_dir) };
             let opening = tokio::task::spawn_blocking(move || LocalStore::open(options));
-            let store: Arc<dyn Store> = Arc::new(opening.await.map_err(io::Error::other)??);
-            let quarantine = Quarantine::open(&config.data_dir.join("quarantine.jsonl"))?;
-            let (inflight, suspects) = InFlight::open(&config.data_dir.join("inflight"))?;
-            judge::judge(suspects, store.as_ref(), &inflight, &quarantine).await?;
-            Ok((store, Guards { inflight: Arc::new(inflight), quarantine: Arc::new(quarantine) }))
+            Arc::new(opening.await.map_err(io::Error::other)??)
         }
-        #[allow(unreachable_patterns, reason = "the configuration names engines before this build has them")]
-        other => Err(ServeError::Unsupported(format!("this build has no store for {other:?}"))),
-    }
+        StoreUrl::Postgres(url) => {
+            let own_dir = Some(config.data_dir.clone());
+            let options = PostgresOptions { metrics, own_dir, ..PostgresOptions::new(url.clone()) };
+            let opening = tokio::task::spawn_blocking(move || PostgresStore::open(options));
+            Arc::new(opening.await.map_err(io::Error::other)??)
+        }
+    };
+    let quarantine = Quarantine::open(&config.data_dir.join("quarantine.jsonl"))?;
+    let (inflight, suspects) = InFlight::open(&config.data_dir.join("inflight"))?;
+    judge::judge(suspects, store.as_ref(), &inflight, &quarantine).await?;
+    Ok((store, Guards { inflight: Arc::new(inflight), quarantine: Arc::new(quarantine) }))
 }
 
 /// Reads what was revoked. Where nothing survives the process, nobody needs to be kept out for longer.

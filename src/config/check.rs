@@ -13,14 +13,6 @@ const SECRET_BYTES_MIN: usize = 32;
 const PREFIX_BYTES_MAX: usize = 64;
 const A_REDIS: &str = "expected redis://, rediss:// or redis+unix://";
 
-/// What is configurable by design but has no implementation yet. Each line goes with its feature's arrival.
-pub(super) fn refuse_later_features(config: &Config, mistakes: &mut Vec<String>) {
-    let mut refuse = |name: &str| mistakes.push(format!("{name} is not supported by this build yet"));
-    if matches!(config.store.url, StoreUrl::Postgres(_)) {
-        refuse("store.url with postgres://");
-    }
-}
-
 /// What no single setting shows: whether they fit together.
 pub(super) fn check(config: &Config, settings: &Settings, mistakes: &mut Vec<String>) {
     let keys = ["auth.secret", "auth.public_key_file", "auth.jwks_file", "auth.jwks_url"];

@@ -282,7 +282,6 @@ pub fn load_without_key(sources: &Sources) -> Result<Loaded, ConfigError> {
         return Err(ConfigError { mistakes });
     }
     let config = read::effective(&settings, &mut mistakes);
-    check::refuse_later_features(&config, &mut mistakes);
     check::check(&config, &settings, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(ConfigError { mistakes });

@@ -18,6 +18,7 @@ use crate::table::events::Presence;
 use super::Core;
 use super::Effect;
 use super::ReaderId;
+use super::peers::Peers;
 use super::presence::joined;
 
 /// Clients of other nodes that are known. Full: newcomers there are not seen here.
@@ -162,9 +163,9 @@ impl<P> Core<P> {
     /// Tells the other holders, if there are any, who came and went here. What clients show goes with `changed`: which of
     /// ours, and for which of its Yjs clients.
     pub(super) fn tell_readers(&mut self, changed: BTreeMap<ReaderId, Vec<u64>>, effects: &mut Vec<Effect>) {
-        let remotes = &mut self.peers.remotes;
+        let Peers { remotes, holders, .. } = &mut *self.peers;
         let (mut joined, left) = (std::mem::take(&mut remotes.joined), std::mem::take(&mut remotes.left));
-        if self.peers.holders.is_empty() {
+        if holders.is_empty() {
             return; // Whoever comes to hold it asks.
         }
         let all = std::mem::take(&mut remotes.introduce);

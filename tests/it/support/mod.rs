@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod cable;
 pub(crate) mod client;
 pub(crate) mod pad;
+pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod replayer;
 pub(crate) mod socket;
