@@ -6,8 +6,12 @@
 mod compare;
 mod log;
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::ops::DerefMut;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +50,8 @@ const HOLE_PATIENCE: Duration = Duration::from_millis(200);
 const DIGEST_AFTER: Duration = Duration::from_secs(3);
 /// Between two comparisons of holders that change nothing.
 const DIGEST_EVERY: Duration = Duration::from_secs(60);
+/// A holder that is silent for so long is none any more, whatever became of the word that it is gone.
+const SILENT: Duration = Duration::from_secs(3 * 60);
 /// Who is asked, or misses something, answers at once, but not more often than this.
 const DIGEST_PAUSE: Duration = Duration::from_millis(200);
 /// Comparisons of many documents, and by many nodes, are spread over so much.
@@ -61,8 +67,8 @@ const OWN_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     pub(super) heard: Heard,
-    /// Nodes that said something of the document since they held it.
-    pub(super) holders: BTreeSet<NodeId>,
+    /// Nodes that said something of the document since they held it, and when they last did.
+    pub(super) holders: BTreeMap<NodeId, Moment>,
     pub(super) remotes: Remotes,
     is_pulling: bool,
     pull_at: Option<Moment>,
@@ -74,6 +80,26 @@ pub(super) struct Peers {
     greeting: Option<Greeting>,
     own: Vec<Own>,
     resettle_at: Option<Moment>,
+}
+
+/// [`Peers`] that take no room where there are no other nodes.
+#[derive(Debug, Default)]
+pub(super) struct MaybePeers(Option<Box<Peers>>);
+
+static NONE: LazyLock<Peers> = LazyLock::new(Peers::default);
+
+impl Deref for MaybePeers {
+    type Target = Peers;
+
+    fn deref(&self) -> &Peers {
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for MaybePeers {
+    fn deref_mut(&mut self) -> &mut Peers {
+        self.0.get_or_insert_default()
+    }
 }
 
 #[derive(Debug)]
@@ -152,7 +178,7 @@ impl<P> Core<P> {
     }
 
     pub(super) fn peers_deadline(&self) -> Option<Moment> {
-        let Peers { pull_at, digest_at, resettle_at, greeting, is_pulling, .. } = &self.peers;
+        let Peers { pull_at, digest_at, resettle_at, greeting, is_pulling, .. } = &*self.peers;
         let greeting = greeting.as_ref().map(|greeting| greeting.until);
         if !matches!(self.phase, Phase::Live(_)) {
             return greeting; // The rest is done with the content, and would be due for ever without it.
@@ -166,7 +192,7 @@ impl<P> Core<P> {
         if self.peers.greeting.as_ref().is_some_and(|greeting| greeting.until <= now.moment) {
             self.peers.greeting = None;
         }
-        if !matches!(self.phase, Phase::Live(_)) {
+        if !self.has_peers() || !matches!(self.phase, Phase::Live(_)) {
             return;
         }
         if due(self.peers.pull_at) && !self.peers.is_pulling {
@@ -182,9 +208,9 @@ impl<P> Core<P> {
 
     /// The document was read from the store; what holders know of it is asked next.
     pub(super) fn meet_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Some(node) = self.node() else { return };
         self.peers.own.clear();
         self.peers.resettle_at = None;
-        let Some(node) = self.node() else { return };
         if self.settings.cluster == Cluster::Apart(node) {
             let until = now.moment.after(GREET);
             let (answered, asked) = (BTreeSet::new(), BTreeSet::new());
@@ -236,7 +262,7 @@ impl<P> Core<P> {
         if !matches!(self.phase, Phase::Live(_)) {
             return;
         }
-        if message != PeerMessage::Bye && self.peers.holders.insert(from) {
+        if message != PeerMessage::Bye && self.peers.holders.insert(from, now.moment).is_none() {
             self.peers.remotes.introduce();
         }
         match message {
@@ -277,6 +303,15 @@ impl<P> Core<P> {
         }
         self.end_greeting();
         self.lose_remotes_of(node, effects);
+    }
+
+    /// Holders compare in every minute, so who says nothing for long is gone.
+    pub(super) fn lose_silent(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let is_silent = |at: Moment| at.after(SILENT) <= now.moment;
+        let silent = self.peers.holders.iter().filter(|(_, at)| is_silent(**at)).map(|(&node, _)| node);
+        for node in silent.collect::<Vec<_>>() {
+            self.lose_node(node, effects);
+        }
     }
 
     /// Whether a message is of this life. One of a later life means that this one is over.
