@@ -17,7 +17,10 @@ mod bus;
 mod fleet;
 mod nodes;
 mod rest;
+mod ring;
 mod steps;
+mod stories;
+mod tables;
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
