@@ -188,6 +188,8 @@ pub(super) struct History<R> {
     base: (EventId, Mark),
     /// Of each node the last that is not kept.
     floor: BTreeMap<NodeId, u64>,
+    /// When the newest of that was heard of, at the latest.
+    gone_at: Moment,
     /// Ids of what is not kept.
     points: Points,
     events: usize,
@@ -198,7 +200,7 @@ impl<R> History<R> {
     /// Nothing happened since this id, which belongs to no event.
     pub(super) fn new(base: EventId, mark: Mark) -> Self {
         let (entries, floor, points) = (VecDeque::new(), BTreeMap::new(), Points::default());
-        Self { entries, next: FIRST_PLACE, base: (base, mark), floor, points, events: 0, bytes: 0 }
+        Self { entries, next: FIRST_PLACE, base: (base, mark), floor, gone_at: Moment(0), points, events: 0, bytes: 0 }
     }
 
     /// An id was given to something that is not kept. Whoever knows it, knows what the mark says.
@@ -238,13 +240,13 @@ impl<R> History<R> {
 
     /// Begins anew behind this id: who listens is told that something was missed, and nobody can come back to what was
     /// before. `known`: of each node the last that is not kept.
-    pub(super) fn restart(&mut self, id: EventId, mark: Mark, known: Vec<(NodeId, u64)>) {
+    pub(super) fn restart(&mut self, now: Moment, id: EventId, mark: Mark, known: Vec<(NodeId, u64)>) {
         while !self.is_empty() {
             self.drop_oldest();
         }
         self.base = (id, mark);
         known.into_iter().for_each(|(node, number)| self.raise_floor(node, number));
-        self.points = Points::default();
+        (self.points, self.gone_at) = (Points::default(), now);
         // A place that nobody can have read: whoever stands there missed something.
         self.next += 1;
     }
@@ -257,6 +259,11 @@ impl<R> History<R> {
 
     pub(super) fn floor(&self) -> Vec<(NodeId, u64)> {
         self.floor.iter().map(|(node, number)| (*node, *number)).collect()
+    }
+
+    /// When the newest that is not kept was heard of, at the latest.
+    pub(super) fn gone_at(&self) -> Moment {
+        self.gone_at
     }
 
     pub(super) fn base(&self) -> &(EventId, Mark) {
@@ -285,18 +292,19 @@ impl<R> History<R> {
         batch
     }
 
-    /// Puts what happened before in front of everything, oldest first, each with when it was heard of. `base` and `floor`
-    /// are those of the node that kept it.
+    /// Puts what happened before in front of everything, oldest first, each with when it was heard of. `base`, `floor`
+    /// and when that was heard of are those of the node that kept it.
     pub(super) fn put_before(
         &mut self,
         limits: &Keep,
         older: Vec<(Moment, Mark, News<R>)>,
         base: (EventId, Mark),
-        floor: &[(NodeId, u64)],
+        (floor, gone_at): (&[(NodeId, u64)], Moment),
     ) {
         let own = std::mem::replace(&mut self.base, base);
         self.points.add(own.0, own.1);
         floor.iter().for_each(|(node, number)| self.raise_floor(*node, *number));
+        self.gone_at = self.gone_at.max(gone_at);
         let Some((latest, ..)) = older.last() else { return };
         let now = *latest;
         for (at, mark, news) in older.into_iter().rev() {
@@ -351,6 +359,7 @@ impl<R> History<R> {
     fn drop_oldest(&mut self) {
         if let Some(Entry { batch, bytes, mark }) = self.entries.pop_front() {
             self.raise_floor(batch.stamp.origin, batch.stamp.number);
+            self.gone_at = self.gone_at.max(batch.at);
             self.base = (batch.last(), mark);
             self.events -= batch.count;
             self.bytes -= bytes;

@@ -77,7 +77,14 @@ impl<R> Passing<R> {
     }
 
     /// Something passes when so much was told, in place of what passed under the same key.
-    pub(super) fn push(&mut self, now: Moment, place: u64, key: &str, id: EventId, (bytes, content): (usize, Content<R>)) {
+    pub(super) fn push(
+        &mut self,
+        now: Moment,
+        place: u64,
+        key: &str,
+        id: EventId,
+        (bytes, content): (usize, Content<R>),
+    ) {
         let (key, number, bytes) = (Arc::<str>::from(key), self.next, bytes + 2 * key.len() + BATCH_BYTES);
         let news = News { first: id, count: 1, bytes, content };
         self.next += 1;
@@ -172,7 +179,8 @@ mod tests {
     #[test]
     fn full_means_that_the_oldest_goes_and_those_behind_it_are_told() {
         let mut passing = Passing::default();
-        (0..KEYS_MAX as u64 + 2).for_each(|n| passing.push(Moment(0), 0, &n.to_string(), id(n), (10, Content::Raw(()))));
+        (0..KEYS_MAX as u64 + 2)
+            .for_each(|n| passing.push(Moment(0), 0, &n.to_string(), id(n), (10, Content::Raw(()))));
         let found = all(&passing, 0);
         assert_eq!((found.len(), found[0], found[1]), (KEYS_MAX + 1, None, Some(2)));
         assert_eq!(all(&passing, 2)[0], Some(2), "who has heard what went misses nothing");
@@ -191,7 +199,13 @@ mod tests {
     fn the_bytes_are_those_of_what_is_kept() {
         let mut passing = Passing::default();
         for n in 0..10_000_u64 {
-            passing.push(Moment(n), 0, &(n * n % 97).to_string(), id(n), (usize::try_from(n % 400).unwrap(), Content::Raw(())));
+            passing.push(
+                Moment(n),
+                0,
+                &(n * n % 97).to_string(),
+                id(n),
+                (usize::try_from(n % 400).unwrap(), Content::Raw(())),
+            );
             let sum: usize = passing.kept.values().map(|kept| kept.bytes).sum();
             assert_eq!((passing.bytes(), passing.numbers.len()), (sum, passing.kept.len()));
         }

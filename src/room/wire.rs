@@ -114,6 +114,8 @@ pub(super) struct Missed {
     pub(super) is_last: bool,
     /// Of each node the last that is kept no more.
     pub(super) floor: Numbers,
+    /// So long ago the newest of that was heard of, at the latest.
+    pub(super) gone_ms: u64,
     /// Of each node the last that is known.
     pub(super) known: Numbers,
     /// What those know that have heard what is kept no more.
@@ -221,6 +223,7 @@ fn put_missed(out: &mut BytesMut, missed: &Missed) {
     write_var_uint(out, missed.part);
     out.put_u8(u8::from(missed.is_last));
     put_numbers(out, &missed.floor);
+    out.put_u64(missed.gone_ms);
     put_numbers(out, &missed.known);
     put_id(out, missed.base.0);
     put_mark(out, &missed.base.1);

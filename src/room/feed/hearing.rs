@@ -9,7 +9,6 @@ use crate::bus::NodeId;
 use crate::event::Event;
 use crate::room::company::Held;
 use crate::room::history::Content;
-use crate::room::history::History;
 use crate::room::history::News;
 use crate::room::history::weight_of;
 use crate::room::linked::Linked;
@@ -20,6 +19,7 @@ use crate::room::settings::RoomSettings;
 use crate::room::wire::Here;
 use crate::room::wire::Member;
 use crate::room::wire::Message;
+use crate::room::wire::Numbers;
 use crate::room::wire::Told;
 use crate::table::events::Presence;
 
@@ -162,13 +162,10 @@ impl Feed {
                 false => state.known.raise(from, here.begin),
             }
         }
-        if is_blind {
-            let unknown: Vec<_> =
-                here.known.iter().filter(|(node, _)| state.known.of(*node).is_none()).copied().collect();
-            for (node, number) in unknown {
-                state.known.raise(node, number);
-                state.history.raise_floor(node, number);
-            }
+        let unknown = |(node, number): &&(NodeId, u64)| state.known.of(*node).is_none_or(|known| known < *number);
+        if is_blind && here.known.iter().any(|known| unknown(&known)) {
+            // It may have been told since somebody listens here.
+            self.restart(state, &here.known);
         }
         if !here.is_in || state.known.has(&here.known) {
             return;
@@ -200,8 +197,11 @@ impl Feed {
             if company.is_joining() {
                 return;
             }
-            if company.is_blind(now) {
-                accept_what_was_before(&mut state.known, &mut state.history, company.held.front());
+            let unknown =
+                company.held.front().filter(|_| company.is_blind(now)).map(|held| unknown(&state.known, held));
+            if let Some(unknown) = unknown.filter(|unknown| !unknown.is_empty()) {
+                self.restart(state, &unknown);
+                continue;
             }
             let known = &state.known;
             let Some(held) = company.release(|held| !matches!(turn(known, held), Turn::Later)) else { break };
@@ -290,30 +290,26 @@ fn turn(known: &Known, held: &Held) -> Turn {
             if is_next || (is_first && is_trusted) { Turn::Now } else { Turn::Later }
         }
         Held::Passed(..) => {
-            if before.is_some_and(|known| stamp.number <= known) { Turn::Now } else { Turn::Later }
+            if before.is_some_and(|known| stamp.number <= known) {
+                Turn::Now
+            } else {
+                Turn::Later
+            }
         }
     }
 }
 
-/// Where it is not known what was told before this node came, what is heard first is the beginning.
-fn accept_what_was_before(
-    known: &mut Known,
-    history: &mut History<Raw>,
-    first: Option<&Held>,
-) {
-    let Some(held) = first else { return };
+/// What came before something, of nodes that were never heard of.
+fn unknown(known: &Known, held: &Held) -> Numbers {
     let mark = held.mark();
     let own = match held {
-        Held::Told(..) => mark.stamp.number.saturating_sub(1),
-        Held::Passed(..) => mark.stamp.number,
+        // The first that its node tells: nothing came before it.
+        Held::Told(_, told) if mark.stamp.number == told.begin + 1 => None,
+        Held::Told(..) => Some((mark.stamp.origin, mark.stamp.number.saturating_sub(1))),
+        Held::Passed(..) => Some((mark.stamp.origin, mark.stamp.number)),
     };
     let others = mark.others.as_deref().unwrap_or_default();
-    for (node, number) in others.iter().copied().chain([(mark.stamp.origin, own)]) {
-        if known.of(node).is_none() {
-            known.raise(node, number);
-            history.raise_floor(node, number);
-        }
-    }
+    others.iter().copied().chain(own).filter(|(node, _)| known.of(*node).is_none()).collect()
 }
 
 /// `None` where its node could not say what it was.

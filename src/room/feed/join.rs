@@ -2,6 +2,7 @@
 //! something.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use syncline_protocol::Moment;
 
@@ -18,6 +19,7 @@ use crate::room::linked::Linked;
 use crate::room::members::Via;
 use crate::room::wire::Message;
 use crate::room::wire::Missed;
+use crate::room::wire::Numbers;
 use crate::room::wire::PART_BYTES;
 use crate::room::wire::TOLD_BYTES_MAX;
 use crate::room::wire::Told;
@@ -30,8 +32,8 @@ use super::hearing::news_of;
 /// The bus says when a topic is listened to. If it does not, this node goes on as if it were the only one, so many times as
 /// long as it waits for others.
 const UNSUBSCRIBED_WAITS: u32 = 5;
-/// A joining node that found nobody who knows what was told before takes what it hears first for the beginning, so many
-/// times as long as it waited.
+/// A node that found nobody who knows what was told before it came is told so late, perhaps: those who listen hear that they
+/// missed something. So many times as long as it waited; whoever is heard of later has come later.
 const BLIND_WAITS: u32 = 10;
 
 impl Feed {
@@ -52,7 +54,9 @@ impl Feed {
             *asked = Some(now);
         }
         self.present(&mut state, true);
-        self.look_in(&mut state, false);
+        if self.house.link.as_ref().is_some_and(|linked| linked.others() == 0) {
+            self.go_in(&mut state, None);
+        }
     }
 
     /// Whether this is to be looked at again, and whether it asked who is there. What was waited for too long is given up.
@@ -168,31 +172,46 @@ impl Feed {
     /// before.
     fn go_in(&self, state: &mut State, before: Option<Missed>) {
         let (now, Some(linked)) = (self.house.clock.now().moment, &self.house.link) else { return };
-        let blind_for = if before.is_some() { linked.waits.join * 0 } else { linked.waits.join * BLIND_WAITS };
-        if let Some(before) = before {
-            self.put_before(state, now, before);
-        }
+        let blind_for = if before.is_some() { Duration::ZERO } else { linked.waits.join * BLIND_WAITS };
         let Some(company) = &mut state.company else { return };
+        let Phase::Joining { since, .. } = company.phase else { return };
         company.phase = Phase::Joined { blind_until: now.after(blind_for) };
         (company.want, company.attempts) = (None, 0);
         company.goal.clear();
+        let (news, known) = before.map(|before| self.put_before(state, since, before)).unwrap_or_default();
+        // What was told here meanwhile was told by somebody who knew what was told before, and not what is news.
         let (begin, mark) = (state.known.begin(), state.known.mark());
         state.history.remark(self.house.node(), begin, &mark);
         self.share_all(state);
+        news.into_iter().for_each(|told| self.take(state, told));
+        known.into_iter().for_each(|(node, number)| state.known.raise(node, number));
         self.catch_up(state);
         self.found.notify_waiters();
     }
 
-    fn put_before(&self, state: &mut State, now: Moment, before: Missed) {
-        let me = self.house.node();
+    /// Answers what is news to those who listen here since then, and what is known with it.
+    fn put_before(&self, state: &mut State, since: Moment, mut before: Missed) -> (Vec<Told>, Numbers) {
+        let (me, now) = (self.house.node(), self.house.clock.now().moment);
+        let is_old = |told: &Told| ago(now, told.age_ms) < since;
+        // What this node told since it holds the room is here already.
+        let begin = state.known.begin();
+        before.told.retain(|told| told.mark.stamp.origin != me || told.mark.stamp.number <= begin);
+        let news = before.told.split_off(before.told.iter().rposition(is_old).map_or(0, |last| last + 1));
+        let known = std::mem::take(&mut before.known);
+        if !before.floor.is_empty() && ago(now, before.gone_ms) >= since {
+            // Something of what is news is gone already.
+            self.restart(state, &known);
+            return (Vec::new(), known);
+        }
+        for (node, number) in &known {
+            let first = news.iter().map(|told| told.mark.stamp).find(|stamp| stamp.origin == *node);
+            state.known.raise(*node, first.map_or(*number, |stamp| stamp.number.saturating_sub(1)));
+        }
         let older = before.told.into_iter().filter_map(|told| {
             let at = ago(now, told.age_ms);
-            let is_own = told.mark.stamp.origin == me;
-            // What this node told since it holds the room is here already.
-            let is_known = is_own && told.mark.stamp.number > state.known.begin();
-            let (mut news, mark) = news_of(told).filter(|_| !is_known)?;
+            let (mut news, mark) = news_of(told)?;
             self.house.mind(news.first, mark.stamp.origin);
-            if is_own {
+            if mark.stamp.origin == me {
                 news.content = news.content.map(own_again);
             }
             Some((at, mark, news))
@@ -202,9 +221,11 @@ impl Feed {
             let ids = older.iter().map(|(_, _, news)| (news.first.epoch, news.first.revision));
             state.at = ids.chain([state.at]).max().unwrap_or_default();
         }
-        before.known.iter().for_each(|(node, number)| state.known.raise(*node, *number));
         let keep = self.keep(state);
-        self.counted(state, |state| state.history.put_before(&keep, older, before.base, &before.floor));
+        self.counted(state, |state| {
+            state.history.put_before(&keep, older, before.base, (&before.floor, ago(now, before.gone_ms)));
+        });
+        (news, known)
     }
 
     /// What is missing cannot be had any more.
@@ -232,7 +253,8 @@ impl Feed {
         tracing::info!(event = "room_history_restarted", channelId = self.room.as_str());
         known.iter().for_each(|(node, number)| state.known.raise(*node, *number));
         let (id, mark, known) = (self.next_id(state, 1), state.known.mark(), state.known.all());
-        self.counted(state, |state| state.history.restart(id, mark, known));
+        let now = self.house.clock.now().moment;
+        self.counted(state, |state| state.history.restart(now, id, mark, known));
     }
 
     /// A node is gone.

@@ -22,14 +22,7 @@ use super::weight;
 
 impl Feed {
     /// Tells those who listen now, in place of what they were told under the same key and have not heard yet. Not kept.
-    pub(in crate::room) fn pass(
-        &self,
-        key: &str,
-        author: Author,
-        at_ms: u64,
-        happening: Happening,
-        stories: Stories,
-    ) {
+    pub(in crate::room) fn pass(&self, key: &str, author: Author, at_ms: u64, happening: Happening, stories: Stories) {
         let mut state = self.lock();
         let now = self.house.clock.now().moment;
         let is_elsewhere = state.company.as_ref().is_some_and(|company| company.is_followed(now));
@@ -83,7 +76,8 @@ impl Feed {
         if via == Via::Itself {
             self.say_presence(&state, peer, at_ms, &presence);
         }
-        let is_news = self.announce(&mut state, at_ms, |members, words| members.hear(words, via, peer, at_ms, presence));
+        let is_news =
+            self.announce(&mut state, at_ms, |members, words| members.hear(words, via, peer, at_ms, presence));
         drop(state);
         if is_news {
             self.told.send_replace(());

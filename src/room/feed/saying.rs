@@ -45,7 +45,8 @@ impl Feed {
     pub(super) fn share_all(&self, state: &mut State) {
         let (now, me, begin) = (self.house.clock.now().moment, self.house.node(), state.known.begin());
         let is_own = |batch: &Batch<Raw>| batch.stamp().origin == me && batch.stamp().number > begin;
-        let own: Vec<_> = state.history.kept().filter(|(batch, _)| is_own(batch)).map(|(b, m)| (b.clone(), m.clone())).collect();
+        let own: Vec<_> =
+            state.history.kept().filter(|(batch, _)| is_own(batch)).map(|(b, m)| (b.clone(), m.clone())).collect();
         for (batch, mark) in own {
             self.share(state, now, &batch, mark);
         }
@@ -60,7 +61,7 @@ impl Feed {
             self.counted(state, |state| state.history.reweigh(now, &keep, batch.number(), bytes));
         }
         let is_small = events.iter().map(|event| event.json.len()).sum::<usize>() <= TOLD_BYTES_MAX;
-        let age_ms = u64::try_from(now.since(batch.at()).as_millis()).unwrap_or(u64::MAX);
+        let age_ms = age_ms(now, batch.at());
         Told { mark, begin: state.known.begin(), age_ms, events: (is_small && !events.is_empty()).then_some(events) }
     }
 
@@ -111,7 +112,8 @@ impl Feed {
 
     /// What waits for the room's user.
     fn share_parcels(&self) {
-        if let (Some(Linked { courier, .. }), Some(user)) = (&self.house.link, self.room.as_str().strip_prefix("user:")) {
+        if let (Some(Linked { courier, .. }), Some(user)) = (&self.house.link, self.room.as_str().strip_prefix("user:"))
+        {
             courier.share(user, self.house.clock.now().moment);
         }
     }
@@ -128,6 +130,7 @@ impl Feed {
             part: 0,
             is_last: false,
             floor: Vec::new(),
+            gone_ms: 0,
             known: state.known.all(),
             base: (EventId::default(), state.known.mark()),
             told: Vec::new(),
@@ -149,9 +152,14 @@ impl Feed {
     fn say_part(&self, state: &State, missed: &mut Missed) {
         // To encode something may have been too much for the history, and the oldest went.
         (missed.floor, missed.base) = (state.history.floor(), state.history.base().clone());
+        missed.gone_ms = age_ms(self.house.clock.now().moment, state.history.gone_at());
         let message = Message::Missed(missed.clone());
         self.say(&message);
         missed.told.clear();
         missed.part += 1;
     }
+}
+
+fn age_ms(now: Moment, at: Moment) -> u64 {
+    u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX)
 }

@@ -53,11 +53,9 @@ impl Nodes {
             .map(|node| {
                 let bus = Arc::new(TestBus { node: NodeId(node), network: network.clone() });
                 let others = Arc::new((usize::try_from(count).unwrap() - 1).into());
-                let courier =
-                    Arc::new(Courier::new(CourierLimits { parcels_max: 10, bytes_max: 1 << 20, keep: None }));
+                let courier = Arc::new(Courier::new(CourierLimits { parcels_max: 10, bytes_max: 1 << 20, keep: None }));
                 let link = Link { bus, others };
-                let feeds =
-                    Feeds::linked(limits.clone(), Clock::start(), link, logs, courier.clone(), NO_WAITS);
+                let feeds = Feeds::linked(limits.clone(), Clock::start(), link, logs, courier.clone(), NO_WAITS);
                 (feeds, courier)
             })
             .unzip();

@@ -95,10 +95,10 @@ fn here(reader: &mut Reader) -> Option<Here> {
 fn missed(reader: &mut Reader) -> Option<Missed> {
     let to = node(reader)?;
     let (part, is_last) = (reader.var_uint().ok()?, flag(reader)?);
-    let (floor, known) = (numbers(reader)?, numbers(reader)?);
+    let (floor, gone_ms, known) = (numbers(reader)?, number(reader)?, numbers(reader)?);
     let base = (id(reader)?, mark(reader)?);
     let told = list(reader, usize::MAX, told)?;
-    Some(Missed { to, part, is_last, floor, known, base, told })
+    Some(Missed { to, part, is_last, floor, gone_ms, known, base, told })
 }
 
 fn told(reader: &mut Reader) -> Option<Told> {
@@ -200,11 +200,7 @@ fn text(reader: &mut Reader, bytes_max: usize) -> Option<Arc<str>> {
 }
 
 /// Each takes at least a byte, so that no more room is made than there are bytes.
-fn list<T>(
-    reader: &mut Reader,
-    count_max: usize,
-    mut one: impl FnMut(&mut Reader) -> Option<T>,
-) -> Option<Vec<T>> {
+fn list<T>(reader: &mut Reader, count_max: usize, mut one: impl FnMut(&mut Reader) -> Option<T>) -> Option<Vec<T>> {
     let count = reader.count().ok().filter(|count| *count <= count_max)?;
     let mut all = Vec::new();
     for _ in 0..count {

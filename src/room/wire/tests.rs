@@ -51,6 +51,7 @@ fn every_message() -> Vec<Message> {
         part: 1,
         is_last: true,
         floor: numbers.clone(),
+        gone_ms: 3,
         known: numbers.clone(),
         base: (id(1), mark()),
         told: vec![told(), Told { events: None, ..told() }],
@@ -98,16 +99,10 @@ fn the_bytes_are_those_of_version_1() {
     assert_eq!(hex(&Message::Bye), "0101");
     assert_eq!(hex(&Message::Signed(id(5))), format!("010c{}", id_bytes(5)));
     let event = |audience: &str| format!("0e7265636f72643a75706461746564{audience}{}077b2261223a317d", node(9));
-    let want = format!(
-        "0102{mark_bytes}{}{}01{}02{}{}",
-        node(4),
-        node(7),
-        id_bytes(5),
-        event("00"),
-        event("0105616c696365")
-    );
+    let want =
+        format!("0102{mark_bytes}{}{}01{}02{}{}", node(4), node(7), id_bytes(5), event("00"), event("0105616c696365"));
     assert_eq!(hex(&Message::Told(told())), want);
-    let want = format!("010403000000000000000102{}{}{}{}", node(1), node(10), node(2), node(20));
+    let want = format!("0104030000000000000102{}{}{}{}", node(1), node(10), node(2), node(20));
     let have = vec![(NodeId(1), 10), (NodeId(2), 20)];
     assert_eq!(hex(&Message::Want { whom: NodeId(0x0300_0000_0000_0001), have }), want);
 }

@@ -21,7 +21,10 @@ fn joined(user: &str) -> Presence {
 }
 
 fn members(nodes: &Nodes, node: usize, name: &str) -> Vec<String> {
-    nodes.feeds[node].members(&room(name)).into_iter().filter_map(|member| member.user_id).collect()
+    let mut users: Vec<_> =
+        nodes.feeds[node].members(&room(name)).into_iter().filter_map(|member| member.user_id).collect();
+    users.sort();
+    users
 }
 
 fn pass(nodes: &Nodes, node: usize, event: &'static str) {
@@ -75,29 +78,29 @@ fn the_one_that_it_comes_from_does_not_hear_it_and_its_namesake_elsewhere_does()
 #[test]
 fn an_id_of_which_only_another_node_knows_is_asked_for() {
     let nodes = Nodes::new(2);
-    let name = room("lobby");
-    let mut here = nodes.listen(0, "lobby", None);
-    nodes.listen(1, "lobby", None);
+    let name = room("project:P");
+    let mut here = nodes.listen(0, "project:P", None);
+    nodes.listen(1, "project:P", None);
     nodes.settle();
     // Each node makes its own events of who is there.
     nodes.feeds[0].presence(&name, 1, 0, joined("alice"));
     let known = ids(&mut here)[0];
-    let missed = nodes.tell(0, "lobby", "missed");
+    let missed = nodes.tell(0, "project:P", "missed");
     nodes.settle();
     let feed = nodes.feeds[1].known(&name).unwrap();
-    assert!(!nodes.listen(1, "lobby", Some(known)).recovered);
+    assert!(!nodes.listen(1, "project:P", Some(known)).recovered);
     assert!(feed.seeks(known));
     nodes.settle();
-    let mut back = nodes.listen(1, "lobby", Some(known));
+    let mut back = nodes.listen(1, "project:P", Some(known));
     assert_eq!((back.recovered, ids(&mut back)), (true, vec![missed]));
 }
 
 #[test]
 fn somebody_on_two_nodes_is_one_line_comes_once_and_goes_once() {
     let nodes = Nodes::new(3);
-    let name = room("lobby");
-    let mut ears = nodes.listen(2, "lobby", None);
-    nodes.listen(1, "lobby", None);
+    let name = room("project:P");
+    let mut ears = nodes.listen(2, "project:P", None);
+    nodes.listen(1, "project:P", None);
     nodes.settle();
     for node in [0, 1] {
         nodes.feeds[node].presence(&name, 1, 1_000, joined("alice"));
@@ -105,54 +108,57 @@ fn somebody_on_two_nodes_is_one_line_comes_once_and_goes_once() {
     }
     assert_eq!(all(&mut ears), ["user:joined"]);
     for node in 0..3 {
-        assert_eq!(members(&nodes, node, "lobby"), ["alice"], "node {node}");
+        assert_eq!(members(&nodes, node, "project:P"), ["alice"], "node {node}");
     }
     nodes.feeds[0].presence(&name, 1, 1_000, Presence::Left);
     nodes.settle();
-    assert_eq!((all(&mut ears), members(&nodes, 2, "lobby").len()), (vec![], 1));
+    assert_eq!((all(&mut ears), members(&nodes, 2, "project:P").len()), (vec![], 1));
     nodes.feeds[1].presence(&name, 1, 1_000, Presence::Left);
     nodes.settle();
-    assert_eq!((all(&mut ears), members(&nodes, 2, "lobby").len()), (vec!["user:left".to_owned()], 0));
+    assert_eq!((all(&mut ears), members(&nodes, 2, "project:P").len()), (vec!["user:left".to_owned()], 0));
 }
 
 #[test]
 fn who_was_there_with_a_node_that_is_gone_has_left() {
     let nodes = Nodes::new(2);
-    let name = room("lobby");
-    let mut ears = nodes.listen(1, "lobby", None);
+    let name = room("project:P");
+    let mut ears = nodes.listen(1, "project:P", None);
     nodes.feeds[0].presence(&name, 1, 1_000, joined("alice"));
     nodes.feeds[0].presence(&name, 2, 1_000, joined("bob"));
     nodes.feeds[1].presence(&name, 1, 1_000, joined("bob"));
     nodes.settle();
-    assert_eq!(members(&nodes, 1, "lobby"), ["alice", "bob"], "who was there before this node came as well");
+    assert_eq!(members(&nodes, 1, "project:P"), ["alice", "bob"], "who was there before this node came as well");
     all(&mut ears);
     nodes.cut(0);
     nodes.feeds[1].lost(id_of(0));
-    assert_eq!((all(&mut ears), members(&nodes, 1, "lobby")), (vec!["user:left".to_owned()], vec!["bob".to_owned()]));
+    assert_eq!(
+        (all(&mut ears), members(&nodes, 1, "project:P")),
+        (vec!["user:left".to_owned()], vec!["bob".to_owned()])
+    );
     nodes.feeds[0].presence(&name, 3, 1_000, joined("carol"));
     nodes.heal(0);
     nodes.settle();
-    assert_eq!(members(&nodes, 1, "lobby"), ["alice", "bob", "carol"], "it was alive after all");
-    assert_eq!(members(&nodes, 0, "lobby"), ["alice", "bob", "carol"]);
+    assert_eq!(members(&nodes, 1, "project:P"), ["alice", "bob", "carol"], "it was alive after all");
+    assert_eq!(members(&nodes, 0, "project:P"), ["alice", "bob", "carol"]);
 }
 
 #[test]
 fn who_left_while_nobody_heard_it_is_gone_when_the_list_comes() {
     let nodes = Nodes::new(2);
-    let name = room("lobby");
-    nodes.listen(1, "lobby", None);
+    let name = room("project:P");
+    nodes.listen(1, "project:P", None);
     for peer in 0..450 {
         nodes.feeds[0].presence(&name, peer, 1_000, joined(&format!("user {peer}")));
     }
     nodes.settle();
-    assert_eq!(members(&nodes, 1, "lobby").len(), 450);
+    assert_eq!(members(&nodes, 1, "project:P").len(), 450);
     nodes.cut(1);
     for peer in 0..400 {
         nodes.feeds[0].presence(&name, peer, 1_000, Presence::Left);
     }
     nodes.heal(1);
     nodes.settle();
-    assert_eq!(members(&nodes, 1, "lobby").len(), 50);
+    assert_eq!(members(&nodes, 1, "project:P").len(), 50);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::event::EventId;
 use crate::event::Happening;
 use crate::name::DocName;
-use crate::room::Feeds;
 use crate::room::FeedLimits;
+use crate::room::Feeds;
 use crate::room::Logs;
 use crate::room::tests::all;
 use crate::room::tests::room;
@@ -44,9 +44,13 @@ fn an_event_is_published_once_however_many_nodes_there_are_and_not_where_nobody_
         nodes.tell(0, "alone", "x");
         nodes.settle();
         let before = nodes.network.published();
-        (0..10).for_each(|_| drop(nodes.tell(0, "r", "a")));
+        for _ in 0..10 {
+            nodes.tell(0, "r", "a");
+        }
         assert_eq!(nodes.network.published() - before, 10);
-        (0..10).for_each(|_| drop(nodes.tell(0, "alone", "a")));
+        for _ in 0..10 {
+            nodes.tell(0, "alone", "a");
+        }
         assert_eq!(nodes.network.published() - before, 10, "nobody holds the other room");
     }
 }
@@ -87,6 +91,9 @@ fn what_was_told_while_a_node_came_in_is_heard_there_once_and_no_history_is_hear
     let nodes = Nodes::new(2);
     let old = nodes.tell(0, "r", "old");
     nodes.settle();
+    let clock = nodes.feeds[1].house().clock;
+    let told = clock.now().moment;
+    while clock.now().moment <= told.after(Duration::from_millis(1)) {} // What is told in one millisecond is news.
     let mut live = nodes.listen(1, "r", None);
     let early = nodes.tell(1, "r", "early");
     assert_eq!(all(&mut live), ["early"], "its own listeners do not wait");
@@ -137,11 +144,15 @@ fn what_is_gone_before_it_could_be_had_is_said_to_be_missed() {
     nodes.settle();
     assert_eq!(ids(&mut there), [first]);
     nodes.cut(1);
-    (0..200).for_each(|_| drop(nodes.tell(0, "r", "lost")));
+    for _ in 0..200 {
+        nodes.tell(0, "r", "lost");
+    }
     nodes.heal(1);
     nodes.settle();
-    let heard = heard(&mut there);
-    assert_eq!((heard.len(), heard[0].is_none()), (101, true), "and what is still there is heard");
+    assert_eq!(heard(&mut there), [None]);
+    let next = nodes.tell(0, "r", "next");
+    nodes.settle();
+    assert_eq!(ids(&mut there), [next]);
     assert!(!nodes.listen(1, "r", Some(first)).recovered);
 }
 
@@ -271,8 +282,7 @@ fn a_document_is_followed_from_another_node_and_not_for_ever() {
 fn a_story_is_told_once_in_all_rooms_of_all_nodes() {
     let nodes = Nodes::new(2);
     let rooms = [room("r"), room("s")];
-    let mut ears: Vec<_> =
-        (0..2).flat_map(|node| ["r", "s"].map(|name| nodes.listen(node, name, None))).collect();
+    let mut ears: Vec<_> = (0..2).flat_map(|node| ["r", "s"].map(|name| nodes.listen(node, name, None))).collect();
     nodes.settle();
     for node in 0..2 {
         nodes.feeds[node].publish_all(&rooms, &Author::default(), vec![Happening::new("x")]);
@@ -307,10 +317,11 @@ fn what_is_too_large_for_the_bus_is_said_to_be_missed() {
     nodes.settle();
     let huge = Happening::new("huge").with("text", "x".repeat(9 << 20));
     nodes.feeds[0].publish(&room("r"), &Author::default(), vec![huge]);
+    nodes.settle();
+    assert_eq!(heard(&mut there), [None]);
     let next = nodes.tell(0, "r", "next");
     nodes.settle();
-    let heard = heard(&mut there);
-    assert_eq!((heard.len(), heard[0].is_none(), heard[1].as_ref().unwrap().id), (2, true, next));
+    assert_eq!(ids(&mut there), [next]);
 }
 
 #[test]
@@ -318,7 +329,9 @@ fn a_long_history_is_taken_over_in_parts() {
     let nodes = Nodes::new(2);
     let first = nodes.tell(0, "r", "first");
     let large = || Happening::new("large").with("text", "x".repeat(10_000));
-    (0..300).for_each(|_| drop(nodes.feeds[0].publish(&room("r"), &Author::default(), vec![large()])));
+    for _ in 0..300 {
+        nodes.feeds[0].publish(&room("r"), &Author::default(), vec![large()]);
+    }
     nodes.settle();
     drop(nodes.listen(1, "r", None));
     nodes.settle();
