@@ -39,6 +39,8 @@ if [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
         lacks "Chromium is missing; install it and set CHROMIUM=/path/to/chromium"
 fi
 
+have redis-server || apt_install redis-server || lacks "redis-server is missing; install it with your package manager"
+
 have valgrind || apt_install valgrind || lacks "valgrind is missing; install it with your package manager"
 
 have cargo-nextest || cargo_install cargo-nextest || lacks "cargo install --locked cargo-nextest failed"

@@ -20,8 +20,6 @@ use tokio::sync::oneshot;
 
 use crate::clock::Now;
 use crate::name::DocName;
-use crate::outbox::Outbox;
-use crate::outbox::Written;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::table::events::Publisher;
@@ -55,8 +53,6 @@ pub const PEER_MAILS_MAX: usize = 1024;
 /// Messages handled before the effects are carried out: enough to make large batches of small updates, few enough that
 /// the first of them does not wait long.
 const BATCH_MAX: usize = 512;
-/// Readers that a document writes to by itself. More of them are shared out, where there are other cores to share with.
-const READERS_INLINE: usize = 256;
 
 /// Asked when a document wants to leave memory: whether nobody holds it any more. Under the hub's lock.
 pub type Release = Box<dyn Fn(&Inbox<Mail>) -> bool + Send>;
@@ -76,7 +72,7 @@ type Running<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 /// One document at work.
 pub struct Actor {
     name: DocName,
-    around: Surroundings,
+    around: Arc<Surroundings>,
     inbox: Inbox<Mail>,
     peers: Inbox<PeerMail>,
     missed: Arc<AtomicBool>,
@@ -92,6 +88,10 @@ pub struct Actor {
     asking_store: Running<Input<Port>>,
     appending: Running<Input<Port>>,
     compacting: Running<Result<Compacted, StoreError>>,
+    pulling: Running<Input<Port>>,
+    /// Whether this document's topic on the bus is listened to.
+    listens: bool,
+    said: VecDeque<PeerMail>,
     /// When the first update that is in no append yet came in.
     accepted_at: Option<Instant>,
     share: Share,
@@ -103,7 +103,7 @@ pub struct Actor {
 impl Actor {
     /// A document that will load itself.
     #[must_use]
-    pub fn new(name: DocName, around: Surroundings, lanes: Lanes, release: Release) -> Self {
+    pub fn new(name: DocName, around: Arc<Surroundings>, lanes: Lanes, release: Release) -> Self {
         let mut effects = Vec::new();
         let core = Core::new(name.clone(), around.settings.clone(), around.guards.clone(), &mut effects);
         Self {
@@ -123,6 +123,9 @@ impl Actor {
             asking_store: None,
             appending: None,
             compacting: None,
+            pulling: None,
+            listens: false,
+            said: VecDeque::new(),
             accepted_at: None,
             publisher: None,
             retired: false,
@@ -164,14 +167,19 @@ impl Actor {
     /// Waits for the next thing: an answer of the store, mail, or time. Store answers come first: they free what waits.
     async fn next(&mut self) -> Option<Option<Input<Port>>> {
         let deadline = self.core.deadline().map(|moment| self.around.clock.instant(moment).into());
-        let takes_mail = !self.core.awaits_store() && !self.must_wait();
+        let takes_mail = self.takes_mail();
+        let takes_peers = !self.core.awaits_store() && !self.core.awaits_engine();
         tokio::select! {
             biased;
             input = running(&mut self.asking_store) => Some(Some(input)),
             input = running(&mut self.appending) => Some(Some(input)),
             result = running(&mut self.compacting) => Some(Some(Input::Compacted(result))),
+            input = running(&mut self.pulling), if takes_peers => Some(Some(input)),
             () = std::future::ready(()), if takes_mail && !self.mails.is_empty() => Some(None),
             count = self.inbox.receive(&mut self.mails, BATCH_MAX), if takes_mail => {
+                if count == 0 { None } else { Some(None) }
+            }
+            count = self.peers.receive(&mut self.said, BATCH_MAX), if takes_peers => {
                 if count == 0 { None } else { Some(None) }
             }
             () = self.share.asked_to_leave() => Some(Some(Input::Unload)),
@@ -181,8 +189,9 @@ impl Actor {
 
     /// Hands the core what one batch may hold of the mail, unless it has to wait for the store in between.
     fn take_batch(&mut self, now: Now) {
+        self.take_from_peers(now);
         let mut left = BATCH_MAX;
-        while left > 0 && !self.core.awaits_store() && !self.must_wait() {
+        while left > 0 && self.takes_mail() {
             left -= 1;
             // Dropping a mail gives its room in the inbox back, so that is done as soon as it was handled.
             let Some(input) = self.next_input() else { return };
@@ -199,6 +208,10 @@ impl Actor {
         } else {
             self.core.handle(now, input, &mut self.effects);
         }
+    }
+
+    fn takes_mail(&self) -> bool {
+        !self.core.awaits_store() && !self.core.awaits_peers() && !self.must_wait()
     }
 
     /// Whether the next message, and everything behind it, waits until the engine has read the document.
@@ -248,48 +261,12 @@ impl Actor {
         self.write_touched();
     }
 
-    /// Writes what this batch has queued, one call to the system for each socket.
-    fn write_touched(&mut self) {
-        let now = self.around.clock.now().moment;
-        let mut written = Written::default();
-        match std::mem::take(&mut self.touched) {
-            Touched::Some(readers) => {
-                let ports = readers.into_iter().filter_map(|reader| self.core.port(reader));
-                for outbox in ports.filter_map(Port::outbox) {
-                    written += outbox.flush(now);
-                }
-            }
-            Touched::All => {
-                let workers = Handle::current().metrics().num_workers();
-                if self.core.readers().len() > READERS_INLINE && workers > 1 {
-                    return self.write_in_parallel();
-                }
-                for outbox in self.core.readers().filter_map(|(_, port)| port.outbox()) {
-                    written += outbox.flush(now);
-                }
-            }
-        }
-        self.around.metrics.sent(written.frames, written.bytes);
-    }
-
-    /// A call to the system costs microseconds; a thousand of them belong to more than one core.
-    fn write_in_parallel(&self) {
-        let outboxes: Vec<Arc<Outbox>> = self.core.readers().filter_map(|(_, port)| port.outbox().cloned()).collect();
-        for share in outboxes.chunks(READERS_INLINE / 2) {
-            let (share, clock, metrics) = (share.to_vec(), self.around.clock, self.around.metrics.clone());
-            tokio::spawn(async move {
-                let now = clock.now().moment;
-                let mut written = Written::default();
-                share.iter().for_each(|outbox| written += outbox.flush(now));
-                metrics.sent(written.frames, written.bytes);
-            });
-        }
-    }
-
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Run(job) => self.asking_store = Some(Box::pin(work::run(job, self.around.jobs.clone()))),
-            Effect::Load => self.ask_store(|store, doc| Box::pin(store.load(doc).map(Input::Loaded))),
+            Effect::Load => self.asking_store = Some(self.load()),
+            Effect::Pull { after } => self.pull(after),
+            Effect::Tell(message) => self.tell_peers(&message),
             Effect::Delete { memo } => {
                 self.ask_store(|store, doc| Box::pin(store.delete(doc, memo).map(Input::Erased)));
             }
@@ -488,6 +465,8 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
+mod peers;
 mod room;
+mod writing;
 #[cfg(test)]
 mod tests;

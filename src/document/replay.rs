@@ -7,6 +7,7 @@ use syncline_protocol::update::validate;
 use crate::store::Loaded;
 use crate::store::Record;
 use crate::table::change::Author;
+use crate::table::change::ChangeSet;
 use crate::table::change::Source;
 use crate::table::register::Register;
 use crate::table::sidecar;
@@ -15,6 +16,7 @@ use crate::table::sidecar::Beside;
 use super::replica::Deleted;
 use super::replica::Poisoned;
 use super::replica::Replica;
+use super::replica::Watched;
 
 /// The content and the register of what is stored, and of what is not stored yet. Says nothing to anybody.
 ///
@@ -37,7 +39,15 @@ pub fn replay(loaded: &Loaded, unsaved: &[Record]) -> Result<(Replica, Register)
     Ok((replica, register))
 }
 
-fn take(replica: &mut Replica, register: &mut Register, record: &Record) -> Result<(), Poisoned> {
+/// One record more, in the order of the log. What became visible by it; `None` if nothing was new.
+///
+/// # Errors
+/// [`Poisoned`] when it cannot be merged.
+pub(super) fn take(
+    replica: &mut Replica,
+    register: &mut Register,
+    record: &Record,
+) -> Result<Option<Box<ChangeSet>>, Poisoned> {
     let beside = sidecar::decode(&record.sidecar).unwrap_or_else(|error| {
         tracing::error!(event = "sidecar_unreadable", %error);
         Beside::Nothing
@@ -45,18 +55,21 @@ fn take(replica: &mut Replica, register: &mut Register, record: &Record) -> Resu
     let summary = validate(&record.update, &UpdateLimits::none()).map_err(|_| Poisoned)?;
     if let Beside::Whole(marks) = beside {
         replica.expect(&summary);
-        replica.apply(&record.update)?;
+        let is_new = replica.apply(&record.update)?;
         *register = renewed(replica)?;
         register.adopt(*marks);
-        return Ok(());
+        return Ok(is_new.then(Box::default));
     }
     // The server itself: what its author wrote was judged when it came.
     let author = Author { user: record.user.clone(), source: Source::System, correlation_id: None, peer: None };
-    replica.apply_to_table(&record.update, &summary, register, &author, record.at_ms)?;
+    let watched = replica.apply_to_table(&record.update, &summary, register, &author, record.at_ms)?;
     if let Beside::Once(once, report) = beside {
         register.answered.keep(once, report, record.at_ms);
     }
-    Ok(())
+    Ok(match watched {
+        Watched::Changed(change) => Some(change),
+        Watched::Nothing | Watched::Refused(_) => None,
+    })
 }
 
 /// A register of what can be seen in the content alone.

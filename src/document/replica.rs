@@ -275,6 +275,35 @@ impl Replica {
         asked.diff(&here).is_empty()
     }
 
+    /// A number for what is deleted: the same for the same deletions, however they came; most likely another one for others
+    /// (FNV-1a, 64 bits, over clients and ranges in order).
+    #[must_use]
+    pub fn deletions_hash(&self) -> u64 {
+        let deleted = self.doc.transact().snapshot().delete_set;
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut feed = |number: u64| {
+            for byte in number.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        for (client, ranges) in deleted.iter() {
+            feed(client.get());
+            // Neighbours are one, however the engine has them.
+            let mut open: Option<(u32, u32)> = None;
+            for range in ranges.iter().filter(|range| !range.is_empty()) {
+                open = match open {
+                    Some((start, end)) if end >= range.start => Some((start, end.max(range.end))),
+                    other => {
+                        other.into_iter().for_each(|(start, end)| feed(u64::from(start) << 32 | u64::from(end)));
+                        Some((range.start, range.end))
+                    }
+                };
+            }
+            open.into_iter().for_each(|(start, end)| feed(u64::from(start) << 32 | u64::from(end)));
+        }
+        hash
+    }
+
     /// Whether two replicas have seen the same: state vector and delete set. Encodings may differ between equal ones.
     #[must_use]
     pub fn same_history(&self, other: &Self) -> bool {

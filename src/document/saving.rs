@@ -4,6 +4,7 @@
 //! and an idle one none. A failing store loses nothing: everything stays here, unacknowledged, and is tried again.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,6 +99,8 @@ pub struct Saving {
 #[derive(Debug, Default)]
 struct Backlog {
     records: Vec<Record>,
+    /// Which of the records came from other nodes.
+    foreign: BTreeSet<usize>,
     acks: Vec<Ack>,
     /// What became visible, and by which of the records: told when they are durable.
     changes: Vec<(usize, ChangeSet)>,
@@ -115,6 +118,8 @@ struct Writing {
 pub struct Released {
     /// These are saved.
     pub acks: Vec<Ack>,
+    /// These records are durable, without those that came from other nodes.
+    pub records: Vec<Record>,
     /// These changes are durable, each with the record that holds it.
     pub changes: Vec<(Seq, ChangeSet)>,
     /// These requests are told that nothing was saved. Their change stays here and is tried again all the same.
@@ -158,6 +163,12 @@ impl Saving {
         self.queue.bytes += record.update.len();
         self.queue.records.push(record);
         self.expect(ack);
+    }
+
+    /// Adds a change that another node has told of.
+    pub fn add_foreign(&mut self, record: Record) {
+        self.queue.foreign.insert(self.queue.records.len());
+        self.add(record, None);
     }
 
     /// Somebody waits for the record that was added last.
@@ -239,7 +250,9 @@ impl Saving {
                 let first = saved.0.saturating_sub(writing.backlog.records.len() as u64) + 1;
                 let changes = writing.backlog.changes.into_iter();
                 let changes = changes.map(|(record, change)| (Seq(first + record as u64), change)).collect();
-                Released { acks, changes, refused: Vec::new() }
+                let records = writing.backlog.records.into_iter().enumerate();
+                let own = records.filter(|(at, _)| !writing.backlog.foreign.contains(at)).map(|(_, record)| record);
+                Released { acks, records: own.collect(), changes, refused: Vec::new() }
             }
             Err(_) => self.put_back(now, writing.backlog),
         }
@@ -250,6 +263,7 @@ impl Saving {
         self.queue.bytes += later.bytes;
         let before = self.queue.records.len();
         self.queue.changes.extend(later.changes.into_iter().map(|(record, change)| (before + record, change)));
+        self.queue.foreign.extend(later.foreign.into_iter().map(|record| before + record));
         self.queue.records.extend(later.records);
         self.queue.acks.extend(later.acks);
         let wait = RETRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(RETRY_LAST);
@@ -321,6 +335,7 @@ impl Saving {
         self.folded_bytes = state.update.len();
         self.queue.bytes = self.folded_bytes;
         self.queue.records = vec![state];
+        self.queue.foreign.clear();
         self.queue.changes.iter_mut().for_each(|(record, _)| *record = 0);
     }
 

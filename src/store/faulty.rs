@@ -25,7 +25,7 @@ use crate::store::ready;
 pub enum Op {
     /// [`Store::append`]
     Append,
-    /// [`Store::load`]
+    /// [`Store::load`], [`Store::load_after`]
     Load,
     /// [`Store::compact`]
     Compact,
@@ -195,6 +195,10 @@ impl<S: Store> Store for Faulty<S> {
 
     fn load(&self, doc: &DocName) -> Pending<Loaded> {
         self.call(Op::Load, |store| store.load(doc))
+    }
+
+    fn load_after(&self, doc: &DocName, after: Seq) -> Pending<Loaded> {
+        self.call(Op::Load, |store| store.load_after(doc, after))
     }
 
     fn compact(&self, doc: &DocName, epoch: Epoch, snapshot: Snapshot) -> Pending<()> {

@@ -6,6 +6,7 @@
 pub mod faulty;
 pub mod local;
 pub mod memory;
+pub mod postgres;
 pub mod record;
 mod segments;
 mod sled;
@@ -24,6 +25,8 @@ pub use crate::store::local::LocalOptions;
 pub use crate::store::local::LocalStore;
 pub use crate::store::local::OpenError;
 pub use crate::store::memory::MemoryStore;
+pub use crate::store::postgres::PostgresOptions;
+pub use crate::store::postgres::PostgresStore;
 pub use crate::store::segments::disk::DiskFaults;
 pub use crate::store::segments::disk::DiskMood;
 
@@ -77,6 +80,15 @@ pub struct Loaded {
     pub epoch: Epoch,
     /// What [`Store::delete`] was given when the former life ended; empty in a first life.
     pub memo: Bytes,
+}
+
+impl Loaded {
+    /// What `after` does not cover.
+    fn beyond(mut self, after: Seq) -> Self {
+        self.snapshot = self.snapshot.filter(|snapshot| snapshot.through > after);
+        self.records.retain(|(seq, _)| *seq > after);
+        self
+    }
 }
 
 /// One line of a listing.
@@ -136,6 +148,13 @@ pub trait Store: Send + Sync + 'static {
     /// Reads all that is kept of a document; [`Loaded::default`] for one that was never written,
     /// [`StoreError::Deleted`] for one whose tombstone stands.
     fn load(&self, doc: &DocName) -> Pending<Loaded>;
+
+    /// As [`load`](Self::load), without what `after` covers: the records up to it, and a snapshot that reaches no
+    /// further. A position counts within one epoch only, so the caller compares [`Loaded::epoch`] with its own first.
+    fn load_after(&self, doc: &DocName, after: Seq) -> Pending<Loaded> {
+        let loaded = self.load(doc);
+        Box::pin(async move { loaded.await.map(|loaded| loaded.beyond(after)) })
+    }
 
     /// Replaces the snapshot and the records up to `snapshot.through`. The former snapshot stays until the new one
     /// was written durably and read back. Records after `through` stay as they are. `through` is at least 1, at least

@@ -326,6 +326,7 @@ impl Shell {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Publish { .. } | Effect::Presence { .. } => {} // Nobody listens here.
+            Effect::Pull { .. } | Effect::Tell(_) => {}            // There are no other nodes here.
             Effect::Load => self.call(Call::Load),
             Effect::Run(job) => self.call(Call::Job(job)),
             Effect::Delete { memo } => self.call(Call::Delete { memo }),

@@ -57,6 +57,15 @@ use Then::Does;
 use Then::Waits;
 
 fn expected(phase: Phase, input: &Input<()>) -> Then {
+    if let Input::Peer { .. }
+    | Input::Others(_)
+    | Input::NodeLost(_)
+    | Input::Missed
+    | Input::Resumed
+    | Input::Pulled(_) = input
+    {
+        return Does(&[]); // There are no other nodes here.
+    }
     match phase {
         Phase::Loading => match input {
             Input::Loaded(_) | Input::Appended { .. } | Input::Compacted(_) | Input::Erased(_) => Does(&[]),
@@ -66,6 +75,7 @@ fn expected(phase: Phase, input: &Input<()>) -> Then {
             Input::Ask { .. } | Input::Drained { .. } | Input::Unload | Input::Tick => Waits,
             Input::Done(Outcome::Lost) => Does(&["Retire"]),
             Input::Done(_) => Does(&[]),
+            _ => Does(&[]),
         },
         Phase::Building => match input {
             Input::Message { .. } => Does(&["State"]),
@@ -76,6 +86,7 @@ fn expected(phase: Phase, input: &Input<()>) -> Then {
             Input::Rights { .. } | Input::Drained { .. } => Does(&[]),
             Input::Loaded(_) | Input::Appended { .. } | Input::Compacted(_) | Input::Erased(_) => Does(&[]),
             Input::Revived(_) | Input::Done(_) | Input::Unload | Input::Tick => Does(&[]),
+            _ => Does(&[]),
         },
         Phase::Encoding => match input {
             Input::Done(Outcome::Lost) => Does(&["Presence", "End", "Retire"]),
@@ -86,6 +97,7 @@ fn expected(phase: Phase, input: &Input<()>) -> Then {
             Input::Revived(_) => Does(&[]),
             Input::Join { .. } | Input::Rights { .. } | Input::Leave { .. } | Input::Message { .. } => Waits,
             Input::Ask { .. } | Input::Drained { .. } | Input::Unload | Input::Tick => Waits,
+            _ => Does(&[]),
         },
         Phase::Live => match input {
             Input::Join { .. } => Does(&["Presence", "Step1"]),
@@ -96,6 +108,7 @@ fn expected(phase: Phase, input: &Input<()>) -> Then {
             Input::Rights { .. } | Input::Drained { .. } | Input::Tick => Does(&[]),
             Input::Loaded(_) | Input::Appended { .. } | Input::Compacted(_) | Input::Erased(_) => Does(&[]),
             Input::Revived(_) | Input::Done(_) | Input::Unload => Does(&[]),
+            _ => Does(&[]),
         },
         Phase::Deleting => match input {
             Input::Erased(_) => Does(&["Answer", "Presence", "End", "Retire"]),
@@ -104,6 +117,7 @@ fn expected(phase: Phase, input: &Input<()>) -> Then {
             Input::Revived(_) | Input::Done(_) => Does(&[]),
             Input::Join { .. } | Input::Rights { .. } | Input::Leave { .. } | Input::Message { .. } => Waits,
             Input::Ask { .. } | Input::Drained { .. } | Input::Unload | Input::Tick => Waits,
+            _ => Does(&[]),
         },
         Phase::Closed => match input {
             Input::Join { .. } => Does(&["End"]),
@@ -113,6 +127,7 @@ fn expected(phase: Phase, input: &Input<()>) -> Then {
             Input::Loaded(_) | Input::Appended { .. } | Input::Compacted(_) | Input::Erased(_) => Does(&[]),
             // It is leaving already.
             Input::Revived(_) | Input::Done(_) | Input::Unload => Does(&[]),
+            _ => Does(&[]),
         },
     }
 }

@@ -43,8 +43,11 @@ impl Actor {
 impl Drop for Actor {
     /// A document that panicked leaves its readers without one: nobody would ever say that they went.
     fn drop(&mut self) {
-        for (reader, _) in self.core.readers() {
-            self.tell_presence(reader, Presence::Left);
+        for (reader, _, presence) in self.core.everybody() {
+            if matches!(presence, Presence::Joined { .. }) {
+                self.tell_presence(reader, Presence::Left);
+            }
         }
+        self.leave_peers();
     }
 }

@@ -5,6 +5,7 @@ use syncline_protocol::ErrorCode;
 use syncline_protocol::state_vector::StateVector;
 
 use crate::clock::Now;
+use crate::document::peer::PeerMessage;
 use crate::document::request::Answer;
 use crate::document::request::Member;
 use crate::document::request::Present;
@@ -56,12 +57,13 @@ impl<P> Core<P> {
             }
             Request::Create { template, member } => self.create(now, ticket, template, member, effects),
             Request::Say { text } => {
+                self.tell_stateless(&text, effects);
                 effects.push(Effect::Stateless { from: None, payload: text });
                 answer(effects, ticket, Ok(Answer::Done));
             }
             Request::Table(asked) => self.ask_table(now, ticket, asked, effects),
             Request::Presence => answer(effects, ticket, Ok(Answer::Presence(self.present()))),
-            Request::Delete => self.delete(now, ticket, effects),
+            Request::Delete => self.delete(now, Some(ticket), effects),
             Request::Flush => self.acknowledge_with(Some(Ack::Ticket { ticket, purpose: Purpose::Flush }), effects),
         }
     }
@@ -93,7 +95,7 @@ impl<P> Core<P> {
     }
 
     pub(super) fn revision(&self) -> Revision {
-        Revision { epoch: self.epoch, seq: self.saving.saved(), settled: self.saving.is_idle() }
+        Revision { epoch: self.epoch, seq: self.position(), settled: self.is_settled() }
     }
 
     fn present(&self) -> Vec<Present> {
@@ -102,10 +104,11 @@ impl<P> Core<P> {
             clients: self.awareness.states_of(id).collect(),
             since_ms: reader.since_ms,
         };
-        self.readers.iter().map(|(&id, reader)| line(id, reader)).collect()
+        self.readers.iter().map(|(&id, reader)| line(id, reader)).chain(self.remote_presence()).collect()
     }
 
-    fn delete(&mut self, now: Now, ticket: Ticket, effects: &mut Vec<Effect>) {
+    /// `ticket` where somebody asked here; otherwise another node has deleted its copy.
+    pub(super) fn delete(&mut self, now: Now, ticket: Option<Ticket>, effects: &mut Vec<Effect>) {
         match std::mem::replace(&mut self.phase, gone(now)) {
             Phase::Live(live) if live.exists => {
                 let memo = self.lineage.memo(self.epoch, live.replica.clocks());
@@ -114,7 +117,7 @@ impl<P> Core<P> {
             }
             other => {
                 self.phase = other;
-                answer(effects, ticket, Err(no_such_document()));
+                answer_if_asked(effects, ticket, Err(no_such_document()));
             }
         }
     }
@@ -129,18 +132,21 @@ impl<P> Core<P> {
         };
         match result {
             Ok(_) => {
-                answer(effects, ticket, Ok(Answer::Done));
+                answer_if_asked(effects, ticket, Ok(Answer::Done));
+                if ticket.is_some() && self.has_peers() {
+                    effects.push(Effect::Tell(PeerMessage::Deleted(self.epoch)));
+                }
                 self.close(now, &Refusal::new(ErrorCode::NotFound, DELETED), effects);
             }
             Err(error) => {
                 self.phase = Phase::Live(live);
-                answer(effects, ticket, Err(error.into()));
+                answer_if_asked(effects, ticket, Err(error.into()));
             }
         }
     }
 }
 
-const DELETED: &str = "the document was deleted";
+pub(super) const DELETED: &str = "the document was deleted";
 
 fn gone(now: Now) -> Phase {
     Phase::Closed { code: ErrorCode::NotFound, message: DELETED.to_owned(), since: now.moment }
@@ -148,6 +154,12 @@ fn gone(now: Now) -> Phase {
 
 fn no_such_document() -> Refusal {
     Refusal::new(ErrorCode::NotFound, "there is no such document")
+}
+
+fn answer_if_asked(effects: &mut Vec<Effect>, ticket: Option<Ticket>, result: Result<Answer, Refusal>) {
+    if let Some(ticket) = ticket {
+        answer(effects, ticket, result);
+    }
 }
 
 fn answer(effects: &mut Vec<Effect>, ticket: Ticket, result: Result<Answer, Refusal>) {

@@ -6,8 +6,10 @@ use syncline_protocol::channel::Access;
 use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::state_vector::StateVector;
 
+use crate::bus::NodeId;
 use crate::document::job::Job;
 use crate::document::job::Outcome;
+use crate::document::peer::PeerMessage;
 use crate::document::request::Answer;
 use crate::document::request::Member;
 use crate::document::request::ReaderId;
@@ -95,6 +97,25 @@ pub enum Input<P> {
     },
     /// A job of [`Effect::Run`] is done.
     Done(Outcome),
+    /// Another node says something.
+    Peer {
+        /// Which one.
+        from: NodeId,
+        /// Whether something that it said before was missed.
+        missed: bool,
+        /// What; `None` if it cannot be read.
+        message: Option<PeerMessage>,
+    },
+    /// The question of [`Effect::Tell`] went to so many other nodes.
+    Others(usize),
+    /// Another node is gone.
+    NodeLost(NodeId),
+    /// Something that other nodes said was lost here.
+    Missed,
+    /// The bus was away, and is back.
+    Resumed,
+    /// The store answered [`Effect::Pull`].
+    Pulled(Result<Loaded, StoreError>),
     /// Memory is short: the document leaves it now, if nobody reads it.
     Unload,
     /// [`super::Core::deadline`] has come.
@@ -135,6 +156,13 @@ pub struct Compacted {
 pub enum Effect {
     /// Load the document.
     Load,
+    /// Read what the log holds behind this; answer with [`Input::Pulled`]. Everything else goes on meanwhile.
+    Pull {
+        /// Up to here it is known.
+        after: Seq,
+    },
+    /// Say this to the other holders. A digest that asks is answered with [`Input::Others`].
+    Tell(PeerMessage),
     /// Do this off the async threads; answer with [`Input::Done`].
     Run(Job),
     /// Append these records; answer with [`Input::Appended`].

@@ -8,6 +8,7 @@ use syncline_protocol::ErrorCode;
 use syncline_protocol::Moment;
 
 use crate::clock::Now;
+use crate::document::heard::Heard;
 use crate::document::job::Built;
 use crate::document::job::Job;
 use crate::document::job::Task;
@@ -83,6 +84,9 @@ impl<P> Core<P> {
             self.epoch = loaded.epoch;
             self.saving.reborn(loaded.last);
         }
+        if self.has_peers() {
+            self.peers.heard = Heard::up_to(loaded.last);
+        }
     }
 
     /// What former lives left. Without it the document is as good as before, and less guarded.
@@ -117,9 +121,12 @@ impl<P> Core<P> {
         let Phase::Building(building) = &mut self.phase else { return };
         let (exists, states) = (building.exists, std::mem::take(&mut building.states));
         let (answered, then) = (std::mem::take(&mut building.answered), building.then.take());
+        let had = std::mem::take(&mut building.clocks);
         let (notes, name) = (self.guards.inflight.clone(), self.name.clone());
         self.weighed(weight);
         self.phase = Phase::Live(Live { replica, register, notes, name, exists, states });
+        self.meet_peers(now, effects);
+        self.bring_up(&had, effects);
         self.merge_unproved(now, effects);
         self.greet_newcomers(&answered, effects);
         if let Some(Creation { ticket, request }) = then {
@@ -187,6 +194,7 @@ impl<P> Core<P> {
         let dropped = self.waiting.expire(now.moment);
         self.ask_again(now, dropped, effects);
         self.ask_after_pause(now, effects);
+        self.peers_tick(now, effects);
         let idle_over = self.idle_since.is_some_and(|since| now.moment >= since.after(self.idle_time()));
         if idle_over && !self.retiring {
             self.retire(now, effects);

@@ -422,11 +422,21 @@ impl<P> Core<P> {
         sidecar: Bytes,
         ack: Option<Ack>,
     ) {
-        self.compaction.log_bytes += update.len();
-        self.compaction.log_records += 1;
-        self.size = Size { bytes: self.size.bytes + update.len(), exact: false };
-        self.content_bytes += added(update.len());
+        self.count_record(update.len());
         self.saving.add(Record { update, user, at_ms: now.wall_ms, sidecar }, ack);
+    }
+
+    /// A record of another node, for this node's own store. The others are not told of it.
+    pub(super) fn record_foreign(&mut self, record: Record) {
+        self.count_record(record.update.len());
+        self.saving.add_foreign(record);
+    }
+
+    fn count_record(&mut self, bytes: usize) {
+        self.compaction.log_bytes += bytes;
+        self.compaction.log_records += 1;
+        self.size = Size { bytes: self.size.bytes + bytes, exact: false };
+        self.content_bytes += added(bytes);
     }
 
     pub(super) fn user_of(&self, source: &Source) -> Option<Arc<str>> {

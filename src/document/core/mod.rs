@@ -13,10 +13,12 @@ mod encode;
 mod input;
 mod life;
 mod merge;
+mod peers;
 mod pending;
 mod presence;
 mod questions;
 mod readers;
+mod remotes;
 mod settle;
 mod source;
 mod tables;
@@ -35,7 +37,6 @@ use syncline_protocol::channel::DocumentMessage;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::UpdateLimits;
 
-use crate::bus::NodeId;
 use crate::clock::Now;
 use crate::name::DocName;
 use crate::store::Epoch;
@@ -52,6 +53,7 @@ use super::saving::Saving;
 use super::states::States;
 use super::waiting::Waiting;
 
+use peers::MaybePeers;
 use pending::Pending;
 use pending::Taken;
 use readers::Reader;
@@ -64,6 +66,7 @@ pub use input::Effect;
 pub use input::Event;
 pub use input::Input;
 pub use input::Lost;
+pub use peers::Cluster;
 
 /// What the core is told once.
 #[derive(Debug, Clone)]
@@ -80,17 +83,6 @@ pub struct CoreSettings {
     pub update: UpdateLimits,
     /// Among which other nodes it lives.
     pub cluster: Cluster,
-}
-
-/// Among which other nodes documents live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cluster {
-    /// There are none.
-    Alone,
-    /// All nodes use one store. This is that node.
-    Shared(NodeId),
-    /// Each node has a store of its own. This is that node.
-    Apart(NodeId),
 }
 
 /// An encoded state vector of somebody who has nothing.
@@ -155,6 +147,7 @@ pub struct Core<P> {
     retiring: bool,
     /// Whether somebody has listened to the document's room since it was loaded.
     is_heard: bool,
+    peers: MaybePeers,
 }
 
 #[derive(Debug)]
@@ -176,7 +169,7 @@ enum Phase {
     },
     /// The store is deleting the document; nothing else is handled until it answers.
     Deleting {
-        asked: Ticket,
+        asked: Option<Ticket>,
         live: Live,
     },
     /// Nothing can be done with this document; whoever asks is told why.
@@ -296,6 +289,7 @@ impl<P> Core<P> {
             idle_since: None,
             retiring: false,
             is_heard: false,
+            peers: MaybePeers::default(),
         }
     }
 
@@ -406,8 +400,8 @@ impl<P> Core<P> {
         let idle = self.idle_since.filter(|_| !self.retiring).map(|since| since.after(self.idle_time()));
         let ask = self.ask_later.values().min().copied();
         let cursors = self.awareness_due.filter(|_| !self.batch.awareness.is_empty());
-        let due = [self.awareness.deadline(), self.waiting.deadline(), self.saving.deadline(), ask, idle, cursors];
-        due.into_iter().flatten().min()
+        let mine = [self.awareness.deadline(), self.waiting.deadline(), self.saving.deadline(), ask, idle, cursors];
+        mine.into_iter().chain([self.peers_deadline()]).flatten().min()
     }
 
     /// Takes one input.
@@ -443,6 +437,19 @@ impl<P> Core<P> {
             Input::Overflowed { reader, lost } => self.overflowed(reader, lost, effects),
             Input::Drained { reader } => self.drained(reader, effects),
             Input::Done(outcome) => self.done(now, outcome, effects),
+            Input::Peer { from, missed, message } => {
+                if missed {
+                    self.missed_something(now);
+                }
+                if let Some(message) = message {
+                    self.peer(now, from, message, effects);
+                }
+            }
+            Input::Others(count) => self.asked_others(count),
+            Input::NodeLost(node) => self.lose_node(node, effects),
+            Input::Missed => self.missed_something(now),
+            Input::Resumed => self.bus_resumed(now),
+            Input::Pulled(result) => self.pulled(now, result, effects),
             Input::Unload => self.unload(effects),
             Input::Tick => self.tick(now, effects),
         }

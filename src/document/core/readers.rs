@@ -84,6 +84,9 @@ impl<P> Core<P> {
         }
         effects.push(reader.joined(id));
         self.readers.insert(id, reader);
+        if self.has_peers() {
+            self.peers.remotes.joins(id);
+        }
         match &self.phase {
             Phase::Live(_) | Phase::Encoding { .. } => self.greet(id, effects),
             // Clients that redial would keep a closed document in memory for ever, so one of them pays for another try.
@@ -130,6 +133,9 @@ impl<P> Core<P> {
         let reader = self.readers.remove(&id)?;
         self.batch.awareness.extend(self.awareness.leave(id));
         self.saving.leave(id);
+        if self.has_peers() {
+            self.peers.remotes.leaves(id);
+        }
         effects.push(Effect::Presence { reader: id, presence: Presence::Left });
         Some(reader)
     }
@@ -157,6 +163,7 @@ impl<P> Core<P> {
                 }
             }
             DocumentMessage::Stateless(payload) if known.access == Access::Write => {
+                self.tell_stateless(&payload, effects);
                 effects.push(Effect::Stateless { from: Some(reader), payload });
             }
             DocumentMessage::Stateless(_) => effects.push(Effect::Count(Event::StatelessRefused)),

@@ -66,7 +66,7 @@ impl<P> Core<P> {
             Ack::Ticket { ticket, purpose } => {
                 let answer = match purpose {
                     Purpose::Write => return,
-                    Purpose::Save => Answer::Saved(self.saving.saved()),
+                    Purpose::Save => Answer::Saved(self.position().max(self.saving.saved())),
                     Purpose::Create => Answer::Created { created: true, revision: self.revision() },
                     Purpose::Exist => Answer::Created { created: false, revision: self.revision() },
                     Purpose::Flush => Answer::Done,
@@ -132,6 +132,9 @@ impl<P> Core<P> {
         effects: &mut Vec<Effect>,
     ) {
         let released = self.saving.finished(now.moment, batch, result);
+        if let Ok(last) = result {
+            self.tell_records(now, *last, released.records, effects);
+        }
         for (seq, change) in released.changes {
             effects.push(Effect::Publish { epoch: self.epoch, seq, change: Box::new(change) });
         }

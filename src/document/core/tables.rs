@@ -106,6 +106,7 @@ impl<P> Core<P> {
     }
 
     fn tell(&mut self, change: ChangeSet) {
+        self.note_own(&change);
         if !change.is_empty() {
             self.saving.tell(change);
         }
@@ -157,7 +158,7 @@ impl<P> Core<P> {
         let Phase::Live(live) = &self.phase else { return Err(no_such_table()) };
         let Some(register) = live.register.as_ref().filter(|_| live.exists) else { return Err(no_such_table()) };
         // Of what is shown, not of what is durable: events behind it are exactly those that are missing here.
-        let revision = if self.saving.is_failing() { self.saving.saved() } else { self.saving.shown() }.0;
+        let revision = if self.saving.is_failing() { self.position() } else { self.shown() }.0;
         let txn = live.replica.transact();
         let raw = |row: &str| content::raw_row(&txn, row);
         match asked {
@@ -182,7 +183,7 @@ impl<P> Core<P> {
         let Phase::Live(live) = &self.phase else { return Err(no_such_table()) };
         let Some(register) = live.register.as_ref() else { return Err(no_such_table()) };
         if let Some(report) = repeated(register, write.once.as_ref(), now.wall_ms)? {
-            let answer = live.report(&report, self.saving.shown().0)?;
+            let answer = live.report(&report, self.shown().0)?;
             self.answer_when_durable(ticket, Answer::Repeated(answer), effects);
             return Ok(());
         }
@@ -226,8 +227,9 @@ impl<P> Core<P> {
             }
         };
         self.tell(change);
+        let shown = self.shown().0;
         let Phase::Live(live) = &mut self.phase else { return Ok(()) };
-        let answer = live.report(&report, self.saving.shown().0);
+        let answer = live.report(&report, shown);
         if let (Some(once), Some(register)) = (write.once, &mut live.register) {
             register.answered.keep(once, report, now.wall_ms);
         }
@@ -246,8 +248,9 @@ impl<P> Core<P> {
         report: Report,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
+        let shown = self.shown().0;
         let Phase::Live(live) = &mut self.phase else { return Err(no_such_table()) };
-        let answer = Answer::Table(live.report(&report, self.saving.shown().0)?);
+        let answer = Answer::Table(live.report(&report, shown)?);
         let (Some(once), Some(register)) = (write.once, &mut live.register) else {
             self.answer_when_durable(ticket, answer, effects);
             return Ok(());

@@ -9,6 +9,7 @@ use syncline::store::Loaded;
 use syncline::store::MEMO_BYTES_MAX;
 use syncline::store::Record;
 use syncline::store::Seq;
+use syncline::store::Snapshot;
 use syncline::store::Store;
 use syncline::store::StoreError;
 
@@ -169,6 +170,34 @@ pub(super) async fn compaction_keeps_later_records(engine: &mut impl Engine) {
     let loaded = store.load(&name).await.unwrap();
     assert_eq!((loaded.snapshot, loaded.last), (Some(snapshot("five", 5)), Seq(6)));
     assert_eq!(loaded.records, vec![(Seq(6), record([6]))]);
+    store.close().await.unwrap();
+}
+
+pub(super) async fn loading_what_is_beyond_a_position(engine: &mut impl Engine) {
+    let store = engine.open();
+    let name = doc("beyond");
+    assert_eq!(store.load_after(&name, Seq(7)).await, Ok(Loaded::default()));
+    five(&*store, &name).await;
+    let log: Vec<_> = (1..=5_u8).map(|n| (Seq(n.into()), record([n]))).collect();
+    let expected = |snapshot: Option<Snapshot>, from: usize| {
+        Ok(Loaded { snapshot, records: log[from..].to_vec(), last: Seq(5), ..Loaded::default() })
+    };
+    for after in 0..=5 {
+        assert_eq!(store.load_after(&name, Seq(after as u64)).await, expected(None, after));
+    }
+    assert_eq!(store.load_after(&name, Seq(u64::MAX)).await, expected(None, 5), "ahead of the log there is nothing");
+    store.compact(&name, FIRST, snapshot("three", 3)).await.unwrap();
+    for after in 0..=2 {
+        assert_eq!(store.load_after(&name, Seq(after)).await, expected(Some(snapshot("three", 3)), 3));
+    }
+    for after in 3..=5 {
+        assert_eq!(store.load_after(&name, Seq(after as u64)).await, expected(None, after));
+    }
+    store.delete(&name, memo(1)).await.unwrap();
+    assert_eq!(store.load_after(&name, Seq(3)).await, Err(StoreError::Deleted));
+    store.revive(&name).await.unwrap();
+    let empty = Loaded { epoch: Epoch(1), memo: memo(1), ..Loaded::default() };
+    assert_eq!(store.load_after(&name, Seq(3)).await, Ok(empty), "a position of the former life hides nothing");
     store.close().await.unwrap();
 }
 
