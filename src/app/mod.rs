@@ -401,6 +401,7 @@ fn spawn_upkeep(
             () = upkeep => {}
             () = telling => {}
             () = feeds.keep_streaming() => {}
+            () = feeds.keep_linked() => {}
             () = sockets.auth.keep_fresh() => {}
             () = stopped.cancelled() => {}
         }
