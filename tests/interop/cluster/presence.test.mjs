@@ -84,7 +84,7 @@ story('presence that changed while a node was cut off is right after it', { post
 const SOON_MS = 8000
 
 for (const kind of ['y-websocket', 'Hocuspocus']) {
-  for (const [what, leave] of [['breaks', (mover) => mover.peer?.provider.ws.close() ?? mover.editor.line.break()], ['drains', (_, node) => node.stop('SIGTERM')]]) {
+  for (const [what, leave] of [['breaks', ({ peer, editor }) => peer === undefined ? editor.line.break() : peer.provider.ws.close()], ['drains', (_, node) => node.stop('SIGTERM')]]) {
     story(`somebody on ${kind} whose ${what === 'drains' ? 'node drains' : 'connection breaks'} is missed no longer than the way to another node takes`, { postgres }, async (t, { nodes }) => {
       const [here, there] = nodes
       const watcher = await new Peer(t, v310, here, 'seen', params('watcher')).synced()
