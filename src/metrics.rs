@@ -177,6 +177,16 @@ metrics! {
     revocations: Counter, "syncline_revocations_total", Count, "Revocations that were asked for.";
     revocations_forgotten: Counter, "syncline_revocations_forgotten_total", Count,
         "Revoked tokens and users that had to make room for others while they were still in force.";
+    bus_up: Gauge, "syncline_bus_up", Count, "Whether the bus to the other nodes works: 1 or 0.";
+    bus_connects: Counter, "syncline_bus_connects_total", Count, "Times that the bus was reached, the first time included.";
+    bus_published: Counter, "syncline_bus_published_total", Count, "Messages that were given to the bus.";
+    bus_received: Counter, "syncline_bus_received_total", Count, "Messages of other nodes.";
+    bus_dropped: Counter, "syncline_bus_dropped_total", Count,
+        "Messages that were not sent: the bus was away, too much waited, or they were too large.";
+    bus_gaps: Counter, "syncline_bus_gaps_total", Count,
+        "Messages of other nodes before which others may have been missed.";
+    bus_unreadable: Counter, "syncline_bus_unreadable_total", Count, "Messages on the bus that no node writes.";
+    nodes_alive: Gauge, "syncline_nodes_alive", Count, "Nodes that are alive as far as this one knows, itself included.";
     rate_limit_refusals: Counter, "syncline_rate_limit_refusals_total", Count,
         "Connections and requests refused for coming too often.";
     held_refusals: Gauge, "syncline_held_refusals", Count, "Refused connections that are held before they are closed.";

@@ -1,22 +1,27 @@
 //! The composition root: makes the parts, joins them, starts and stops them in order.
 //!
 //! Start: quarantine and notes, store, trial of what the former process left, documents, edge, listeners, the one line on
-//! standard output. Stop: not ready, no new connections, closes spread over the stagger, everything flushed, store closed.
+//! standard output. Stop: not ready and nobody new, a pause in which load balancers see that, closes spread over the stagger,
+//! listeners, everything flushed, the other nodes told, store closed.
 
+mod cluster;
 pub mod judge;
+mod settings;
 
 use std::io;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use syncline_protocol::update::UpdateLimits;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,15 +29,13 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Auth;
 use crate::auth::KeyError;
 use crate::auth::RevokedList;
+use crate::bus::redis::AddressError;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::Limit;
+use crate::config::DrainConfig;
 use crate::config::StoreUrl;
-use crate::document::core::Cluster;
-use crate::document::core::CoreSettings;
 use crate::document::core::Guards;
 use crate::document::inflight::InFlight;
-use crate::document::job::HEAVY_BYTES;
 use crate::document::memory::Memory;
 use crate::document::quarantine::Quarantine;
 use crate::document::surroundings::Surroundings;
@@ -41,43 +44,39 @@ use crate::http::AppState;
 use crate::http::origins::Origins;
 use crate::http::serve;
 use crate::http::serve::Door;
-use crate::http::socketio;
 use crate::http::socketio::Gateway;
-use crate::http::socketio::Rates;
-use crate::http::ws::SocketLimits;
 use crate::http::ws::Sockets;
 use crate::hub::Hub;
-use crate::hub::InboxLimits;
 use crate::limit::ConnectionCounts;
-use crate::limit::KeyedLimiter;
-use crate::limit::TokenBucket;
 use crate::metrics::Metrics;
 use crate::outbox::Budget;
-use crate::outbox::OutboxLimits;
 use crate::room::Courier;
-use crate::room::CourierLimits;
 use crate::room::FeedLimits;
 use crate::room::Feeds;
+use crate::store::PostgresOptions;
+use crate::store::PostgresStore;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::local::LocalOptions;
 use crate::store::local::LocalStore;
 use crate::store::local::OpenError;
 use crate::store::memory::MemoryStore;
+use crate::store::postgres;
+use cluster::Member;
+use cluster::Way;
+use settings::core_settings;
+use settings::courier_limits;
+use settings::failed_connects;
+use settings::feed_limits;
+use settings::http_settings;
+use settings::inbox_limits;
+use settings::socket_limits;
+use settings::socketio_rates;
+use settings::socketio_settings;
+use settings::unlimited;
 
-/// Updates of one document that wait to be handled. Never less than one message.
-const INBOX_DOC_BYTES: usize = 32 << 20;
-/// Log bytes worth a snapshot where nothing is configured.
-const COMPACT_BYTES: usize = 1 << 20;
 /// Snapshots built at the same time: each costs a core and a few copies of its document.
 const COMPACTIONS_MAX: usize = 1;
-/// Bytes that clients may have sent, all together, before any of them has proved who they are.
-const UNPROVED_BYTES_MAX: usize = 128 << 20;
-/// Addresses and users remembered for failed connects.
-const FAILED_CONNECT_KEYS_MAX: usize = 100_000;
-/// Events of one user that wait to be acknowledged, and bytes of those of all users.
-const PARCELS_MAX: usize = 100;
-const PARCEL_BYTES_MAX: usize = 64 << 20;
 /// Longer than this no flush takes on a working disk.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(30);
 /// Beyond the stagger, how long connections and requests may take to end.
@@ -104,9 +103,12 @@ pub enum ServeError {
         /// Why not.
         error: io::Error,
     },
-    /// A configuration that this build does not carry out.
-    #[error("{0}")]
-    Unsupported(String),
+    /// The other nodes cannot be reached like that.
+    #[error(transparent)]
+    Bus(#[from] AddressError),
+    /// The database cannot be used.
+    #[error("the store cannot be opened")]
+    Database(#[from] postgres::OpenError),
     /// The store failed while it was read or closed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,15 +126,23 @@ pub enum ServeError {
 /// [`ServeError`] says what could not be opened, or not be saved at the end.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let server = Server::start(config).await?;
+    let mut signals = Signals::new()?;
     let mut out = io::stdout().lock();
     writeln!(out, "syncline listening on http://{}", server.address)?;
     out.flush()?;
     drop(out);
     tokio::select! {
-        signal = stop_signal() => tracing::info!(event = "drain", signal = signal?),
+        signal = signals.next() => tracing::info!(event = "drain", signal),
         () = server.draining.cancelled() => tracing::info!(event = "drain", signal = "admin"),
     }
-    server.stop().await
+    let hurry = server.hurry.clone();
+    let mut stopping = pin!(server.stop());
+    tokio::select! {
+        stopped = &mut stopping => return stopped,
+        signal = signals.next() => tracing::info!(event = "drain_hurried", signal),
+    }
+    hurry.cancel();
+    stopping.await
 }
 
 /// A running server. Tests start many in one process.
@@ -142,12 +152,16 @@ pub struct Server {
     /// Where operators connect, if not there.
     pub admin_address: Option<SocketAddr>,
     draining: CancellationToken,
+    leave: CancellationToken,
+    hurry: CancellationToken,
     stop_listening: CancellationToken,
-    stagger: Duration,
+    drain: DrainConfig,
     hub: Arc<Hub>,
+    member: Option<Member>,
     store: Arc<dyn Store>,
     tasks: TaskTracker,
     connections: TaskTracker,
+    served: TaskTracker,
 }
 
 impl Server {
@@ -183,8 +197,10 @@ impl Server {
         guards: Guards,
         revoked: RevokedList,
     ) -> Result<Self, ServeError> {
-        let (draining, stop_listening) = (CancellationToken::new(), CancellationToken::new());
-        let (tasks, connections) = (TaskTracker::new(), TaskTracker::new());
+        let (draining, leave, hurry) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let stop_listening = CancellationToken::new();
+        let (tasks, connections, served) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+        let way = cluster::open(&config, &metrics)?;
         let auth = Auth::new(&config.auth, config.dev, clock)?.with_metrics(&metrics);
         let auth = Arc::new(auth.with_revoked(revoked));
         // A failure was logged, and is no reason not to start: clients are told to come back, and the keys are asked for again.
@@ -195,7 +211,7 @@ impl Server {
         let around = Surroundings {
             store: store.clone(),
             clock,
-            settings: core_settings(&config),
+            settings: core_settings(&config, cluster::arrangement(&config, way.as_ref())),
             guards: guards.clone(),
             metrics: metrics.clone(),
             compactions: Arc::new(Semaphore::new(COMPACTIONS_MAX)),
@@ -206,9 +222,10 @@ impl Server {
                 metrics.documents_unloaded.clone(),
             ),
             publish: feeds.clone(),
-            link: None,
+            link: way.as_ref().map(Way::link),
         };
         let hub = Hub::new(around, inbox_limits(&config), outboxes.clone(), tasks.clone());
+        let member = way.map(|way| way.join(&config, &hub, &auth, clock, &metrics, &tasks));
         let origins = Arc::new(Origins::new(&config.auth.allowed_origins, config.dev));
         let sockets = Arc::new(Sockets {
             hub: hub.clone(),
@@ -223,7 +240,8 @@ impl Server {
             outboxes,
             held: AtomicUsize::new(0),
             unproved_bytes: AtomicUsize::new(0),
-            drain: draining.clone(),
+            drain: leave.clone(),
+            hurry: hurry.clone(),
             tasks: connections.clone(),
         });
         let state = AppState::new(http::Parts {
@@ -234,11 +252,12 @@ impl Server {
             clock,
             prometheus: prometheus.clone(),
             draining: draining.clone(),
+            cluster: member.as_ref().map(Member::cluster),
             origins,
             sockets: sockets.clone(),
             settings: http_settings(&config),
         });
-        let edge = Edge { tasks: &tasks, stop: &stop_listening };
+        let edge = Edge { tasks: &served, stop: &stop_listening };
         let engine = Gateway::engine(state.clone(), socketio_settings(&config), socketio_rates(&config));
         let upgrades = || {
             let (documents, rooms, state) = (sockets.clone(), engine.clone(), state.clone());
@@ -262,25 +281,43 @@ impl Server {
             address,
             admin_address,
             draining,
+            leave,
+            hurry,
             stop_listening,
-            stagger: config.drain.stagger,
+            drain: config.drain,
             hub,
+            member,
             store,
             tasks,
             connections,
+            served,
         })
     }
 
-    /// Drains and stops: clients are sent away over the stagger, everything accepted is saved, files are closed.
+    /// Drains and stops: clients are sent away over the stagger, everything accepted is saved, files are closed. Until
+    /// everybody is gone, `/readyz` says that it drains.
     ///
     /// # Errors
     /// [`ServeError::Unsaved`] when the store did not take everything.
     pub async fn stop(self) -> Result<(), ServeError> {
         self.draining.cancel();
-        self.stop_listening.cancel();
+        if let Some(member) = &self.member {
+            member.drain();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.drain.delay) => {}
+            () = self.hurry.cancelled() => {}
+        }
+        self.leave.cancel();
         self.connections.close();
-        let _ = tokio::time::timeout(self.stagger + END_PATIENCE, self.connections.wait()).await;
+        let _ = tokio::time::timeout(self.drain.stagger + END_PATIENCE, self.connections.wait()).await;
+        self.stop_listening.cancel();
+        self.served.close();
+        let _ = tokio::time::timeout(END_PATIENCE, self.served.wait()).await;
         let unsaved = self.hub.flush(FLUSH_PATIENCE).await;
+        if let Some(member) = &self.member {
+            member.leave().await;
+        }
         self.store.close().await?;
         self.tasks.close();
         tracing::info!(event = "stopped", unsaved);
@@ -290,20 +327,25 @@ impl Server {
 
 /// Opens the store and the nets under the engine, and judges what the former process left.
 async fn open_store(config: &Config, metrics: &Arc<Metrics>) -> Result<(Arc<dyn Store>, Guards), ServeError> {
-    match &config.store.url {
-        StoreUrl::Memory => Ok((Arc::new(MemoryStore::new()), Guards::nowhere())),
+    let metrics = Some(Arc::clone(metrics));
+    let store: Arc<dyn Store> = match &config.store.url {
+        StoreUrl::Memory => return Ok((Arc::new(MemoryStore::new()), Guards::nowhere())),
         StoreUrl::Sled => {
-            let options = LocalOptions { metrics: Some(Arc::clone(metrics)), ..LocalOptions::new(&config.data_dir) };
+            let options = LocalOptions { metrics, ..LocalOptions::new(&config.data_dir) };
             let opening = tokio::task::spawn_blocking(move || LocalStore::open(options));
-            let store: Arc<dyn Store> = Arc::new(opening.await.map_err(io::Error::other)??);
-            let quarantine = Quarantine::open(&config.data_dir.join("quarantine.jsonl"))?;
-            let (inflight, suspects) = InFlight::open(&config.data_dir.join("inflight"))?;
-            judge::judge(suspects, store.as_ref(), &inflight, &quarantine).await?;
-            Ok((store, Guards { inflight: Arc::new(inflight), quarantine: Arc::new(quarantine) }))
+            Arc::new(opening.await.map_err(io::Error::other)??)
         }
-        #[allow(unreachable_patterns, reason = "the configuration names engines before this build has them")]
-        other => Err(ServeError::Unsupported(format!("this build has no store for {other:?}"))),
-    }
+        StoreUrl::Postgres(url) => {
+            let own_dir = Some(config.data_dir.clone());
+            let options = PostgresOptions { metrics, own_dir, ..PostgresOptions::new(url.clone()) };
+            let opening = tokio::task::spawn_blocking(move || PostgresStore::open(options));
+            Arc::new(opening.await.map_err(io::Error::other)??)
+        }
+    };
+    let quarantine = Quarantine::open(&config.data_dir.join("quarantine.jsonl"))?;
+    let (inflight, suspects) = InFlight::open(&config.data_dir.join("inflight"))?;
+    judge::judge(suspects, store.as_ref(), &inflight, &quarantine).await?;
+    Ok((store, Guards { inflight: Arc::new(inflight), quarantine: Arc::new(quarantine) }))
 }
 
 /// Reads what was revoked. Where nothing survives the process, nobody needs to be kept out for longer.
@@ -381,103 +423,21 @@ fn watch_engine(guards: &Guards) {
     });
 }
 
-async fn stop_signal() -> io::Result<&'static str> {
-    use tokio::signal::unix::SignalKind;
-    use tokio::signal::unix::signal;
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+/// What tells the process to end. One for its whole life, so that no second signal is missed.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-}
 
-// ---- the configuration, in the words of each part ----------------------------------------------------------------
-
-fn core_settings(config: &Config) -> CoreSettings {
-    let message_bytes = unlimited(config.limits.message_bytes);
-    let compact = config.store.compact_bytes.map(NonZeroU64::get).map_or(COMPACT_BYTES, saturated);
-    CoreSettings {
-        doc_bytes_max: unlimited(config.limits.doc_bytes),
-        compact_bytes: compact,
-        // Without a limit on idleness, documents stay for a century.
-        idle: config.docs.idle.unwrap_or(Duration::from_secs(3_000_000_000)),
-        heavy_bytes: HEAVY_BYTES,
-        update: UpdateLimits { bytes_max: message_bytes, ..UpdateLimits::default() },
-        cluster: Cluster::Alone,
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
-}
-
-fn inbox_limits(config: &Config) -> InboxLimits {
-    let message_bytes = unlimited(config.limits.message_bytes);
-    InboxLimits {
-        doc_bytes_max: INBOX_DOC_BYTES.max(message_bytes),
-        total_bytes_max: unlimited(config.limits.inbox_total_bytes).max(message_bytes),
-    }
-}
-
-fn socket_limits(config: &Config) -> SocketLimits {
-    let limits = &config.limits;
-    let rate = |limit: Limit| limit.map(|limit| u32::try_from(limit.get()).unwrap_or(u32::MAX));
-    let updates = rate(limits.updates_per_second)
-        .map(|per_second| (per_second, rate(limits.updates_burst).unwrap_or(per_second).max(per_second)));
-    SocketLimits {
-        message_bytes_max: unlimited(limits.message_bytes),
-        outbox: OutboxLimits { bytes_max: limits.outbox_bytes.get(), frames_max: limits.outbox_frames.get() },
-        write_timeout: limits.write_timeout.unwrap_or(Duration::from_secs(86_400)),
-        updates,
-        grace: config.auth.grace,
-        auth_within: config.auth.within,
-        hold_refused: config.auth.hold_refused,
-        unproved_bytes_max: UNPROVED_BYTES_MAX,
-        held_max: limits.held_refusals,
-        drain_stagger: config.drain.stagger,
-    }
-}
-
-fn failed_connects(config: &Config) -> Option<KeyedLimiter> {
-    let per_minute = u32::try_from(config.limits.failed_connects_per_minute?.get()).unwrap_or(u32::MAX);
-    Some(KeyedLimiter::new(TokenBucket::per_minute(per_minute), FAILED_CONNECT_KEYS_MAX))
-}
-
-fn feed_limits(config: &Config) -> FeedLimits {
-    let (events_max, keep) = (config.history.events, config.history.keep);
-    FeedLimits { events_max, keep, rules: config.rooms.clone(), ..FeedLimits::default() }
-}
-
-fn socketio_settings(config: &Config) -> socketio::Settings {
-    socketio::Settings {
-        connections: config.limits.connections.map(NonZeroUsize::get),
-        queue_waiting: config.limits.queue_waiting,
-        message_bytes: unlimited(config.limits.message_bytes),
-    }
-}
-
-fn socketio_rates(config: &Config) -> Rates {
-    let rate = |limit: Limit| limit.map(|limit| u32::try_from(limit.get()).unwrap_or(u32::MAX));
-    let limits = &config.limits;
-    Rates::per_minute(
-        rate(limits.messages_per_minute),
-        rate(limits.typing_per_minute),
-        rate(limits.presence_per_minute),
-    )
-}
-
-fn courier_limits(config: &Config) -> CourierLimits {
-    CourierLimits { parcels_max: PARCELS_MAX, bytes_max: PARCEL_BYTES_MAX, keep: config.history.keep }
-}
-
-fn http_settings(config: &Config) -> http::Settings {
-    http::Settings {
-        message_bytes: config.limits.message_bytes.map_or(0, NonZeroUsize::get),
-        doc_bytes: config.limits.doc_bytes.map_or(0, NonZeroUsize::get),
-    }
-}
-
-/// A limit that is switched off still has to fit the arithmetic around it.
-fn unlimited(limit: Limit) -> usize {
-    limit.map_or(usize::MAX / 4, NonZeroUsize::get)
-}
-
-fn saturated(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

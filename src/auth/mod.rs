@@ -17,6 +17,7 @@ pub mod jwt;
 mod keys;
 pub mod revoked;
 mod revoked_file;
+pub mod told;
 pub mod watch;
 
 use std::borrow::Cow;
@@ -27,8 +28,6 @@ use std::time::Duration;
 
 use metrics::Counter;
 use syncline_protocol::ErrorCode;
-use tracing::warn;
-
 pub use access::AccessMap;
 pub use access::Level;
 pub use keys::KeyError;
@@ -246,26 +245,7 @@ impl Auth {
     /// # Errors
     /// When the list of what is refused could not be written: it is in force, but a restart would forget it.
     pub async fn revoke(&self, revocation: &Revocation) -> io::Result<usize> {
-        self.revocations.increment(1);
-        let (whose, ring) = match revocation {
-            Revocation::Token(jti) => (Whose::Token(jti), Ring::End(ErrorCode::AuthFailed)),
-            Revocation::User(sub, mode) => (Whose::User(sub), mode.ring()),
-            Revocation::Room(room, mode) => (Whose::Room(room), mode.ring()),
-        };
-        // Who looks after it was rung, or comes in after, has to find everything in place.
-        let unsaved = self.entry(revocation).map(|entry| self.revoked.add(entry, self.clock.now().wall_ms));
-        if let Some(callback) = &self.callback {
-            callback.forget(whose);
-        }
-        let reached = self.watch.ring(whose, ring);
-        if let Some(unsaved) = unsaved {
-            if unsaved.forgot {
-                self.revocations_forgotten.increment(1);
-                warn!(event = "revocation_forgotten", kept = revoked::REVOKED_MAX);
-            }
-            self.revoked.save(unsaved).await?;
-        }
-        Ok(reached)
+        self.keep(self.take_back(revocation)).await
     }
 
     /// What has to be remembered of a revocation.

@@ -23,18 +23,21 @@ use crate::auth::revoked_file;
 /// whoever has more to revoke within one lifetime of tokens should shorten that.
 pub const REVOKED_MAX: usize = 100_000;
 
-/// What is refused.
+/// What is refused. Times are milliseconds since 1970, UTC.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Revoked {
+pub enum Revoked {
     /// One token.
     Token {
+        /// Its id.
         jti: String,
         /// From then on it has run out anyway.
         until_ms: u64,
     },
     /// Tokens of a user that were issued up to a moment, and those that do not say when they were issued.
     User {
+        /// Who.
         sub: String,
+        /// The moment.
         issued_until_ms: u64,
         /// From then on they have run out anyway.
         until_ms: u64,
@@ -85,6 +88,14 @@ pub(super) struct Unsaved {
     pub(super) forgot: bool,
 }
 
+impl Revoked {
+    fn until_ms(&self) -> u64 {
+        match self {
+            Self::Token { until_ms, .. } | Self::User { until_ms, .. } => *until_ms,
+        }
+    }
+}
+
 impl RevokedList {
     /// A list that ends with the process.
     #[must_use]
@@ -121,6 +132,33 @@ impl RevokedList {
         let forgot = list.insert(entry, wall_ms);
         self.0.len.store(list.len(), Ordering::SeqCst);
         Unsaved { version: list.version, forgot }
+    }
+
+    /// As [`Self::add`], for what another node refuses; `None` when this one refuses it already.
+    pub(super) fn add_foreign(&self, entry: &Revoked, wall_ms: u64) -> Option<Unsaved> {
+        let mut list = self.0.write();
+        if list.covers(entry, wall_ms) {
+            return None;
+        }
+        let forgot = list.insert(entry.clone(), wall_ms);
+        self.0.len.store(list.len(), Ordering::SeqCst);
+        Some(Unsaved { version: list.version, forgot })
+    }
+
+    /// Everything that is in force at a moment, the oldest first.
+    pub(super) fn in_force(&self, wall_ms: u64) -> Vec<Revoked> {
+        if self.0.len.load(Ordering::SeqCst) == 0 {
+            return Vec::new();
+        }
+        let (mut entries, _) = self.0.read().entries();
+        entries.retain(|entry| entry.until_ms() > wall_ms);
+        entries
+    }
+
+    /// As [`Self::save`], with all that was added so far.
+    pub(super) async fn save_all(&self) -> io::Result<()> {
+        let version = self.0.read().version;
+        self.save(Unsaved { version, forgot: false }).await
     }
 
     /// Writes the list, unless somebody else has written it since the change. What was begun goes on when the caller gives
@@ -182,6 +220,17 @@ impl List {
         self.users.retain(|_, entry| entry.until_ms > wall_ms);
         self.put(entry);
         self.len() > self.max && self.forget_oldest()
+    }
+
+    /// Whether what the entry refuses is refused without it, or has run out.
+    fn covers(&self, entry: &Revoked, wall_ms: u64) -> bool {
+        let (known, issued) = match entry {
+            Revoked::Token { jti, .. } => (self.tokens.get(jti), 0),
+            Revoked::User { sub, issued_until_ms, .. } => (self.users.get(sub), *issued_until_ms),
+        };
+        let until_ms = entry.until_ms();
+        until_ms <= wall_ms
+            || known.is_some_and(|known| known.until_ms >= until_ms && known.issued_until_ms >= issued)
     }
 
     fn put(&mut self, entry: Revoked) {

@@ -2,10 +2,15 @@
 //!
 //! The bus is liveness and nothing else: it may lose, at any time, anything that was said, and it may be away for hours.
 //! What must not be lost is in the store before it is said here, and whoever missed something finds out: messages are
-//! numbered by topic and node, and holders of a document compare what they have. Two messages of one node on one topic never
-//! change places.
+//! numbered by topic and node ([`envelope`]), and holders of a document compare what they have. Two messages of one node on
+//! one topic never change places.
 
+pub mod envelope;
 pub mod news;
+mod topics;
+mod channels;
+pub mod local;
+pub mod redis;
 
 use std::fmt;
 use std::future::Future;
@@ -74,6 +79,9 @@ pub trait Bus: Send + Sync + 'static {
     /// Takes one [`Self::subscribe`] back.
     fn unsubscribe(&self, topic: &Topic);
 
+    /// Forgets what was heard of a node that is gone.
+    fn forget(&self, node: NodeId);
+
     /// Whether it can be reached now.
     fn is_up(&self) -> bool;
 }
@@ -85,4 +93,12 @@ pub struct Link {
     pub bus: Arc<dyn Bus>,
     /// How many other nodes are alive, as far as is known.
     pub others: Arc<AtomicUsize>,
+}
+
+impl Link {
+    /// A way to others of whom none is known yet.
+    #[must_use]
+    pub fn new(bus: Arc<dyn Bus>) -> Self {
+        Self { bus, others: Arc::new(AtomicUsize::new(0)) }
+    }
 }

@@ -1,4 +1,4 @@
-//! `syncline doc`: documents in a data directory that no server has open.
+//! `syncline doc`: documents in a data directory that no server has open, or in a database.
 
 use std::fmt::Write as _;
 use std::io;
@@ -26,11 +26,18 @@ use crate::document::replica::Poisoned;
 use crate::document::replica::Replica;
 use crate::name::DocName;
 use crate::store::LocalOptions;
+use crate::store::PostgresOptions;
+use crate::store::PostgresStore;
 use crate::store::Record;
+use crate::store::Seq;
 use crate::store::StoreError;
 use crate::store::tools;
 use crate::store::tools::DamagedDoc;
+use crate::store::tools::Exported;
+use crate::store::tools::ListedDoc;
+use crate::store::tools::Report;
 use crate::store::tools::ToolError;
+use crate::store::tools::database;
 
 /// Arguments of `syncline doc`.
 #[derive(Args)]
@@ -85,29 +92,78 @@ pub enum DocTask {
 /// # Errors
 /// [`Failure::Configuration`] for wrong settings, [`Failure::Other`] for what goes wrong with the documents.
 pub fn run(args: DocArgs) -> Result<(), Failure> {
-    // A key to check tokens with is not needed here: only local files are touched.
+    // A key to check tokens with is not needed here: nobody is let in.
     let settings = super::Settings { config: args.config, data_dir: args.data_dir, ..Default::default() };
     let config = settings.load_without_key()?.config;
-    perform(&config, args.task)
+    super::check_store(&config)?;
+    perform(&Archive::of(&config)?, args.task)
 }
 
-fn perform(config: &Config, task: DocTask) -> Result<(), Failure> {
-    if !matches!(config.store.url, StoreUrl::Sled) {
-        return Err(Failure::Configuration(
-            "syncline doc works on a data directory; store.url names something else".into(),
-        ));
-    }
+fn perform(archive: &Archive, task: DocTask) -> Result<(), Failure> {
     match task {
-        DocTask::List { prefix } => list(config, &prefix),
-        DocTask::Export { doc, output } => export(config, &doc, output.as_deref()),
-        DocTask::Import { doc, input } => import(config, &doc, input.as_deref()),
-        DocTask::Verify { doc } => verify(config, doc.as_ref()),
+        DocTask::List { prefix } => list(archive, &prefix),
+        DocTask::Export { doc, output } => export(archive, &doc, output.as_deref()),
+        DocTask::Import { doc, input } => import(archive, &doc, input.as_deref()),
+        DocTask::Verify { doc } => verify(archive, doc.as_ref()),
     }
+}
+
+/// Where the documents are.
+enum Archive {
+    Directory(PathBuf),
+    Database(PostgresStore, tokio::runtime::Runtime),
+}
+
+impl Archive {
+    fn of(config: &Config) -> Result<Self, Failure> {
+        match &config.store.url {
+            StoreUrl::Sled => Ok(Self::Directory(config.data_dir.clone())),
+            StoreUrl::Postgres(url) => {
+                Ok(Self::Database(PostgresStore::open(PostgresOptions::new(url.clone()))?, runtime()?))
+            }
+            StoreUrl::Memory => {
+                let why = "syncline doc works on what is kept: store.url is memory, and nothing is";
+                Err(Failure::Configuration(why.into()))
+            }
+        }
+    }
+
+    fn list(&self) -> Result<Vec<ListedDoc>, ToolError> {
+        match self {
+            Self::Directory(dir) => Ok(tools::list(dir)?),
+            Self::Database(store, runtime) => runtime.block_on(database::list(store)),
+        }
+    }
+
+    fn export(&self, doc: &DocName) -> Result<Exported, ToolError> {
+        match self {
+            Self::Directory(dir) => tools::export(dir, doc),
+            Self::Database(store, runtime) => runtime.block_on(database::export(store, doc)),
+        }
+    }
+
+    fn import(&self, doc: &DocName, records: Vec<Record>) -> Result<Seq, Failure> {
+        Ok(match self {
+            Self::Directory(dir) => runtime()?.block_on(tools::import(LocalOptions::new(dir), doc, records))?,
+            Self::Database(store, runtime) => runtime.block_on(database::import(store, doc, records))?,
+        })
+    }
+
+    fn verify(&self) -> Result<Report, ToolError> {
+        match self {
+            Self::Directory(dir) => Ok(tools::verify(dir)?),
+            Self::Database(store, runtime) => runtime.block_on(database::verify(store)),
+        }
+    }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().build()
 }
 
 /// Name, bytes and time of the last change, with tabs between: names have no control characters.
-fn list(config: &Config, prefix: &str) -> Result<(), Failure> {
-    let docs = tools::list(&config.data_dir)?;
+fn list(archive: &Archive, prefix: &str) -> Result<(), Failure> {
+    let docs = archive.list()?;
     let mut lines = String::new();
     for doc in docs.iter().filter(|doc| !doc.deleted && doc.name.starts_with(prefix)) {
         let at = jiff::Timestamp::from_millisecond(i64::try_from(doc.updated_at_ms)?)?;
@@ -116,8 +172,8 @@ fn list(config: &Config, prefix: &str) -> Result<(), Failure> {
     super::print(&lines)
 }
 
-fn export(config: &Config, doc: &DocName, output: Option<&Path>) -> Result<(), Failure> {
-    let stored = stored(config, doc)?;
+fn export(archive: &Archive, doc: &DocName, output: Option<&Path>) -> Result<(), Failure> {
+    let stored = stored(archive, doc)?;
     let state = stored.replica.diff(&StateVector::default())?;
     match output {
         Some(path) => std::fs::write(path, &state).with_context(|| format!("cannot write {}", path.display()))?,
@@ -129,7 +185,7 @@ fn export(config: &Config, doc: &DocName, output: Option<&Path>) -> Result<(), F
     }
 }
 
-fn import(config: &Config, doc: &DocName, input: Option<&Path>) -> Result<(), Failure> {
+fn import(archive: &Archive, doc: &DocName, input: Option<&Path>) -> Result<(), Failure> {
     let mut update = Vec::new();
     match input {
         Some(path) => {
@@ -141,7 +197,7 @@ fn import(config: &Config, doc: &DocName, input: Option<&Path>) -> Result<(), Fa
     }
     let limits = UpdateLimits { bytes_max: usize::MAX, ..UpdateLimits::default() };
     let summary = validate(&update, &limits).context("this is not a Yjs update (v1)")?;
-    let clocks = match stored(config, doc) {
+    let clocks = match stored(archive, doc) {
         Ok(stored) if stored.trouble.is_none() => stored.replica.clocks().clone(),
         Ok(_) => return Err(anyhow!("{doc} is damaged; export what is left of it and import that elsewhere").into()),
         Err(Missing::Document) => StateVector::default(),
@@ -152,21 +208,20 @@ fn import(config: &Config, doc: &DocName, input: Option<&Path>) -> Result<(), Fa
     }
     let at_ms = Clock::start().now().wall_ms;
     let record = Record { update: update.into(), user: None, at_ms, sidecar: Bytes::new() };
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(tools::import(LocalOptions::new(&config.data_dir), doc, vec![record]))?;
+    archive.import(doc, vec![record])?;
     Ok(())
 }
 
 /// Reads every stored byte, and builds the documents from them.
-fn verify(config: &Config, only: Option<&DocName>) -> Result<(), Failure> {
-    let mut report = tools::verify(&config.data_dir)?;
-    for listed in tools::list(&config.data_dir)?.iter().filter(|doc| !doc.deleted) {
+fn verify(archive: &Archive, only: Option<&DocName>) -> Result<(), Failure> {
+    let mut report = archive.verify()?;
+    for listed in archive.list()?.iter().filter(|doc| !doc.deleted) {
         let Ok(doc) = DocName::parse(&listed.name) else { continue };
         let known = report.damaged.iter().any(|damaged| damaged.name == listed.name);
         if known || only.is_some_and(|only| *only != doc) {
             continue;
         }
-        if let Err(error) = stored(config, &doc) {
+        if let Err(error) = stored(archive, &doc) {
             report.damaged.push(DamagedDoc { name: listed.name.clone(), why: error.to_string() });
             report.ok = false;
         }
@@ -176,7 +231,7 @@ fn verify(config: &Config, only: Option<&DocName>) -> Result<(), Failure> {
         report.ok = report.damaged.is_empty();
     }
     super::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
-    if report.ok { Ok(()) } else { Err(anyhow!("the data directory is damaged; the report names what").into()) }
+    if report.ok { Ok(()) } else { Err(anyhow!("what is stored is damaged; the report names what").into()) }
 }
 
 struct Stored {
@@ -194,8 +249,8 @@ enum Missing {
     Tool(#[from] ToolError),
 }
 
-fn stored(config: &Config, doc: &DocName) -> Result<Stored, Missing> {
-    let exported = match tools::export(&config.data_dir, doc) {
+fn stored(archive: &Archive, doc: &DocName) -> Result<Stored, Missing> {
+    let exported = match archive.export(doc) {
         Err(ToolError::Store(StoreError::Deleted)) => return Err(Missing::Document),
         exported => exported?,
     };

@@ -21,6 +21,8 @@ use crate::config;
 use crate::config::Config;
 use crate::config::Loaded;
 use crate::config::Sources;
+use crate::config::StoreUrl;
+use crate::store::postgres;
 use crate::telemetry;
 
 /// The engine walks nested content by recursion, and a chain that grew over many updates can be deep. Address space, not
@@ -148,9 +150,16 @@ fn check_keys(config: &Config) -> Result<(), Failure> {
     }
 }
 
+/// An address that cannot be understood is a mistake in the configuration too.
+fn check_store(config: &Config) -> Result<(), Failure> {
+    let StoreUrl::Postgres(url) = &config.store.url else { return Ok(()) };
+    postgres::check_url(url).map_err(|error| Failure::Configuration(format!("store.url: {error}")))
+}
+
 fn serve(settings: &Settings) -> Result<(), Failure> {
     let Loaded { config, warnings, .. } = settings.load()?;
     check_keys(&config)?;
+    check_store(&config)?;
     telemetry::init(&config.log);
     for warning in warnings {
         warn!(detail = warning, "configuration warning");
@@ -162,6 +171,7 @@ fn serve(settings: &Settings) -> Result<(), Failure> {
 fn check_config(settings: &Settings) -> Result<(), Failure> {
     let loaded = settings.load()?;
     check_keys(&loaded.config)?;
+    check_store(&loaded.config)?;
     for warning in &loaded.warnings {
         complain(&format!("warning: {warning}"));
     }

@@ -9,16 +9,9 @@ use crate::config::without_password;
 /// RFC 7518, section 3.2: a key for HS256 has at least the 256 bits of its hash.
 const SECRET_BYTES_MIN: usize = 32;
 
-/// What is configurable by design but has no implementation yet. Each line goes with its feature's arrival.
-pub(super) fn refuse_later_features(config: &Config, mistakes: &mut Vec<String>) {
-    let mut refuse = |name: &str| mistakes.push(format!("{name} is not supported by this build yet"));
-    if matches!(config.store.url, StoreUrl::Postgres(_)) {
-        refuse("store.url with postgres://");
-    }
-    if config.bus.url.is_some() {
-        refuse("bus.url");
-    }
-}
+/// Names of channels, which Redis keeps in memory for each subscriber, begin with it.
+const PREFIX_BYTES_MAX: usize = 64;
+const A_REDIS: &str = "expected redis://, rediss:// or redis+unix://";
 
 /// What no single setting shows: whether they fit together.
 pub(super) fn check(config: &Config, settings: &Settings, mistakes: &mut Vec<String>) {
@@ -48,9 +41,53 @@ pub(super) fn check(config: &Config, settings: &Settings, mistakes: &mut Vec<Str
         let shown = without_password(callback.url.reveal());
         mistakes.push(format!("auth.callback_url = {shown:?}: expected https:// or http://"));
     }
+    check_bus(config, mistakes);
     if let Some(origin) = config.auth.allowed_origins.iter().find(|origin| !is_origin(origin)) {
         mistakes.push(format!("auth.allowed_origins has {origin:?}: expected for example \"https://app.example.org\""));
     }
+}
+
+fn check_bus(config: &Config, mistakes: &mut Vec<String>) {
+    if let Some(url) = &config.bus.url
+        && let Some(why) = wrong_bus(url.reveal())
+    {
+        let shown = without_password(url.reveal());
+        mistakes.push(format!("bus.url = {shown:?}: {why}"));
+    }
+    // Names of documents follow behind a colon: with one in it, a prefix could be made to look like another.
+    let prefix = &config.bus.prefix;
+    if prefix.len() > PREFIX_BYTES_MAX || !prefix.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        mistakes.push(format!(
+            "bus.prefix = {prefix:?}: expected at most {PREFIX_BYTES_MAX} letters, digits, hyphens, underscores and full stops"
+        ));
+    }
+}
+
+/// What keeps an address of Redis from being used, if anything does.
+fn wrong_bus(url: &str) -> Option<&'static str> {
+    let Some((scheme, _)) = url.split_once("://") else { return Some(A_REDIS) };
+    match scheme.to_ascii_lowercase().as_str() {
+        "redis" | "valkey" => {}
+        "rediss" | "valkeys" if url.contains('#') => return Some("a certificate is always checked: nothing may follow a #"),
+        "rediss" | "valkeys" => {}
+        "redis+unix" | "valkey+unix" | "unix" => return None,
+        word if word.contains("sentinel") => {
+            return Some(
+                "Sentinel is not asked for addresses: name one that follows the master, for example of a proxy or a service",
+            );
+        }
+        word if word.contains("cluster") => {
+            return Some("name any one node of the Redis Cluster as redis:// or rediss://: it passes messages to all");
+        }
+        _ => return Some(A_REDIS),
+    }
+    let parsed = reqwest::Url::parse(url).ok();
+    let has_host = parsed.as_ref().is_some_and(|url| url.host_str().is_some_and(|host| !host.is_empty()));
+    if !has_host {
+        return Some("expected a host, and a port between 1 and 65535 if any");
+    }
+    let database = parsed.map(|url| url.path().trim_matches('/').to_owned()).unwrap_or_default();
+    (!database.is_empty() && database.parse::<u16>().is_err()).then_some("what follows the host is a database number")
 }
 
 /// Keys fetched over plain http could be replaced on the way, and with them every identity.
@@ -98,6 +135,13 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             warnings
                 .push(format!("auth.callback_url = {shown:?}: over plain http, whoever is on the way can give rights"));
         }
+    }
+    if config.bus.url.is_some() && !matches!(config.store.url, StoreUrl::Postgres(_)) {
+        warnings.push(
+            "bus.url is set and store.url is no shared database: each node keeps what it has served, nodes become equal while \
+             they are up, and what a dead node had not passed on yet is away until it returns"
+                .into(),
+        );
     }
     if config.store.url == StoreUrl::Memory {
         warnings.push("store.url is memory: nothing survives the end of this process".into());

@@ -128,6 +128,7 @@ pub(super) const KEYS: &[Key] = &[
     key("bus.heartbeat_seconds", Kind::Count { min: 1, max: 3600 }, "5"),
     key("docs.idle_seconds", count(SECONDS_MAX), "60"),
     key("docs.memory_bytes", Kind::Bytes { min: 0 }, "1 GiB"),
+    key("drain.delay_seconds", count(600), "0"),
     key("drain.stagger_seconds", count(600), "2"),
     key("log.format", Kind::Choice(&["auto", "json", "pretty"]), "auto"),
     key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info"),

@@ -209,8 +209,10 @@ pub struct RoomRule {
 }
 
 /// How a server goes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct DrainConfig {
+    /// From being not ready to the first close: load balancers should have seen it by then.
+    pub delay: Duration,
     /// Connections are closed spread over this time, so that they do not all come back in one second.
     pub stagger: Duration,
 }
@@ -280,7 +282,6 @@ pub fn load_without_key(sources: &Sources) -> Result<Loaded, ConfigError> {
         return Err(ConfigError { mistakes });
     }
     let config = read::effective(&settings, &mut mistakes);
-    check::refuse_later_features(&config, &mut mistakes);
     check::check(&config, &settings, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(ConfigError { mistakes });

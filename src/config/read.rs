@@ -50,7 +50,10 @@ pub(super) fn effective(settings: &Settings, mistakes: &mut Vec<String>) -> Conf
         },
         docs: DocsConfig { idle: read.time_limit("docs.idle_seconds"), memory_bytes: read.limit("docs.memory_bytes") },
         rooms: rooms(settings),
-        drain: DrainConfig { stagger: read.seconds("drain.stagger_seconds") },
+        drain: DrainConfig {
+            delay: read.seconds("drain.delay_seconds"),
+            stagger: read.seconds("drain.stagger_seconds"),
+        },
         log: read.log(),
     }
 }

@@ -72,7 +72,7 @@ type Running<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 /// One document at work.
 pub struct Actor {
     name: DocName,
-    around: Surroundings,
+    around: Arc<Surroundings>,
     inbox: Inbox<Mail>,
     peers: Inbox<PeerMail>,
     missed: Arc<AtomicBool>,
@@ -103,7 +103,7 @@ pub struct Actor {
 impl Actor {
     /// A document that will load itself.
     #[must_use]
-    pub fn new(name: DocName, around: Surroundings, lanes: Lanes, release: Release) -> Self {
+    pub fn new(name: DocName, around: Arc<Surroundings>, lanes: Lanes, release: Release) -> Self {
         let mut effects = Vec::new();
         let core = Core::new(name.clone(), around.settings.clone(), around.guards.clone(), &mut effects);
         Self {

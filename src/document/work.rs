@@ -30,12 +30,12 @@ pub(super) async fn run(job: Job, room: Arc<Semaphore>) -> Input<Port> {
 }
 
 /// Loads what is stored, builds the snapshot away from the async threads, stores it.
-pub(super) async fn compact(doc: DocName, epoch: Epoch, around: Surroundings) -> Result<Compacted, StoreError> {
-    let Surroundings { store, guards, metrics, compactions, .. } = around;
-    let room = compactions.acquire_owned().await;
+pub(super) async fn compact(doc: DocName, epoch: Epoch, around: Arc<Surroundings>) -> Result<Compacted, StoreError> {
+    let Surroundings { store, guards, metrics, compactions, .. } = &*around;
+    let room = compactions.clone().acquire_owned().await;
     let loaded = store.load(&doc).await?;
     let started = Instant::now();
-    let building = doc.clone();
+    let (building, guards) = (doc.clone(), guards.clone());
     let built = tokio::task::spawn_blocking(move || {
         let _room = room;
         let deleted =

@@ -40,6 +40,11 @@ pub(super) struct Stats {
     version: &'static str,
     uptime_seconds: u64,
     draining: bool,
+    /// This node, in a cluster: another one each time that it starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    /// Nodes that are alive as far as this one knows, itself included.
+    nodes: usize,
     /// Documents in memory.
     documents: usize,
     /// Channels that read them.
@@ -72,6 +77,8 @@ pub(super) async fn stats(State(state): State<AppState>, caller: Caller) -> Resu
         // The clock counts from the start of the process.
         uptime_seconds: state.clock.now().moment.since(Moment::default()).as_secs(),
         draining: state.draining.is_cancelled(),
+        node: state.cluster.as_ref().map(|cluster| cluster.node().to_string()),
+        nodes: state.cluster.as_ref().map_or(1, |cluster| cluster.alive()),
         documents: hub.documents,
         readers: hub.readers,
         outbox_bytes: hub.outbox_bytes,
@@ -124,11 +131,11 @@ enum ModeWord {
 /// What a revocation reached.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Revoked {
-    /// Documents on live connections that were told; what a recheck finds is not waited for.
+    /// Documents on live connections of this node that were told; what a recheck finds is not waited for.
     channels: usize,
 }
 
-/// Takes rights back, on live connections too.
+/// Takes rights back, on live connections too, on every node.
 #[utoipa::path(
     post, path = "/v1/admin/revoke", tag = "operators", operation_id = "revoke",
     request_body = RevokeBody,
@@ -145,7 +152,12 @@ pub(super) async fn revoke(
 ) -> Result<Json<Revoked>, Problem> {
     caller.require_operator()?;
     let revocation = revocation(&body::read(&state, request).await?.bytes)?;
-    let channels = state.auth.revoke(&revocation).await.map_err(|error| {
+    let taken = state.auth.take_back(&revocation);
+    // The others need not wait for the disk of this one.
+    if let Some(cluster) = &state.cluster {
+        cluster.tell(taken.notice.clone());
+    }
+    let channels = state.auth.keep(taken).await.map_err(|error| {
         tracing::error!(event = "revocation_unsaved", %error);
         Problem::new(ErrorCode::StoreUnavailable, "this is in force, but a restart would forget it: ask again")
     })?;

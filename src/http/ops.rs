@@ -59,13 +59,18 @@ pub(super) async fn health() -> Json<Standing> {
 )]
 pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Standing>, Problem> {
     if state.draining.is_cancelled() {
-        return Err(Problem::new(ErrorCode::Overloaded, "the server is draining").with("reason", "draining"));
+        return Err(draining());
     }
     if !state.store_probe.ready(&state).await {
         let problem = Problem::new(ErrorCode::StoreUnavailable, "the store does not take writes");
         return Err(problem.with("reason", "store"));
     }
     Ok(Json(Standing { status: "ready" }))
+}
+
+/// What somebody is told who comes when everybody is sent elsewhere.
+pub(super) fn draining() -> Problem {
+    Problem::new(ErrorCode::Overloaded, "the server is draining").with("reason", "draining")
 }
 
 /// Metrics for Prometheus.

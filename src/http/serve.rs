@@ -20,6 +20,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use axum::response::IntoResponse;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::AppState;
 use crate::http::access_log;
+use crate::http::ops;
 use crate::http::socketio;
 use crate::http::socketio::Engine;
 use crate::http::ws;
@@ -191,6 +193,10 @@ impl Service<Request<Incoming>> for Answering {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         match &self.door.sockets {
+            // Clients dial again by themselves, and find another node or the next process.
+            Some(sockets) if sockets.state.draining.is_cancelled() && is_newcomer(&request) => {
+                Box::pin(std::future::ready(Ok(ops::draining().into_response())))
+            }
             Some(sockets) if ws::is_asked_for(&request) => {
                 let (sockets, promise) = (sockets.documents.clone(), self.promise.clone());
                 Box::pin(promise_socket(sockets, self.peer, request, promise))
@@ -208,6 +214,11 @@ impl Service<Request<Incoming>> for Answering {
             }
         }
     }
+}
+
+/// Whether a request begins something that lasts. Whoever polls may finish what was begun.
+fn is_newcomer(request: &Request<Incoming>) -> bool {
+    ws::is_asked_for(request) || socketio::is_asked_for(request) || socketio::is_first_poll(request)
 }
 
 async fn promise_socket(

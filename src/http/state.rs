@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::http::body::BodyBudget;
 use crate::http::listing::Parked;
 use crate::http::ops::StoreProbe;
@@ -48,8 +49,11 @@ pub struct Parts {
     pub sockets: Arc<Sockets>,
     /// Renders `/metrics`.
     pub prometheus: PrometheusHandle,
-    /// Cancelled when the server begins to drain, by a signal or by `POST /v1/admin/drain`. From then on it is not ready.
+    /// Cancelled when the server begins to drain, by a signal or by `POST /v1/admin/drain`. From then on it is not ready, and
+    /// takes no new connections; those that are open go when [`Sockets::drain`] says so.
     pub draining: CancellationToken,
+    /// The other nodes, where there can be others.
+    pub cluster: Option<Arc<Cluster>>,
     /// The settings that concern the edge.
     pub settings: Settings,
 }

@@ -82,6 +82,7 @@ fn state() -> AppState {
         held: AtomicUsize::new(0),
         unproved_bytes: AtomicUsize::new(0),
         drain: draining.clone(),
+        hurry: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
     let settings = Settings { message_bytes: 1_000, doc_bytes: 2_000 };
@@ -95,6 +96,7 @@ fn state() -> AppState {
         sockets: Arc::new(sockets),
         prometheus,
         draining,
+        cluster: None,
         settings,
     })
 }

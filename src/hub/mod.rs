@@ -70,7 +70,7 @@ pub struct HubStats {
 /// The documents of this process.
 pub struct Hub {
     docs: Mutex<HashMap<DocName, Entry>>,
-    around: Surroundings,
+    around: Arc<Surroundings>,
     limits: InboxLimits,
     room: Arc<Semaphore>,
     /// Readers so far: each gets a number of its own.
@@ -111,6 +111,7 @@ impl Hub {
     pub fn new(around: Surroundings, limits: InboxLimits, outboxes: Arc<Budget>, tasks: TaskTracker) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(limits.total_bytes_max.min(Semaphore::MAX_PERMITS)));
         let (docs, readers, members) = (Mutex::default(), AtomicU64::new(0), Arc::default());
+        let around = Arc::new(around);
         Arc::new(Self { docs, around, limits, room, readers, members, outboxes, tasks })
     }
 

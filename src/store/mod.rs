@@ -6,6 +6,7 @@
 pub mod faulty;
 pub mod local;
 pub mod memory;
+pub mod postgres;
 pub mod record;
 mod segments;
 mod sled;
@@ -24,6 +25,8 @@ pub use crate::store::local::LocalOptions;
 pub use crate::store::local::LocalStore;
 pub use crate::store::local::OpenError;
 pub use crate::store::memory::MemoryStore;
+pub use crate::store::postgres::PostgresOptions;
+pub use crate::store::postgres::PostgresStore;
 pub use crate::store::segments::disk::DiskFaults;
 pub use crate::store::segments::disk::DiskMood;
 

@@ -1,4 +1,6 @@
-//! What an operator does with a data directory that no server has open: list, export, import, verify.
+//! What an operator does with a data directory that no server has open, or with a database: list, export, import, verify.
+
+pub mod database;
 
 use std::path::Path;
 
@@ -17,6 +19,7 @@ use crate::store::StoreError;
 use crate::store::local::data_dir::DataDir;
 use crate::store::local::load::Reader;
 use crate::store::local::open_snapshots;
+use crate::store::postgres;
 use crate::store::segments::disk::DiskFaults;
 use crate::store::segments::files::Survey;
 use crate::store::segments::writer::Log;
@@ -28,6 +31,9 @@ pub enum ToolError {
     /// The directory.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] postgres::OpenError),
     /// The document.
     #[error(transparent)]
     Store(#[from] StoreError),

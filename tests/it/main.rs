@@ -26,6 +26,7 @@ mod slow_reader;
 mod stateless;
 mod store_commits;
 mod store_damage;
+mod store_postgres;
 mod store_room;
 mod support;
 mod tables;

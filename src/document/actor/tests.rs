@@ -8,8 +8,7 @@ fn future_size<A, F: Future>(_: impl Fn(A) -> F) -> usize {
 
 #[test]
 fn a_document_at_rest_is_small() {
-    assert!(size_of::<Actor>() <= 1536, "{}", size_of::<Actor>());
-    // Apart from the actor itself, which is in a box.
-    let running = future_size(Actor::run);
-    assert!(running <= 512, "{running}");
+    // The actor, which is in a box, and the future that runs it.
+    let bytes = size_of::<Actor>() + future_size(Actor::run);
+    assert!(bytes <= 2048, "{bytes}");
 }

@@ -84,7 +84,9 @@ impl<P> Core<P> {
             self.epoch = loaded.epoch;
             self.saving.reborn(loaded.last);
         }
-        self.peers.heard = Heard::up_to(loaded.last);
+        if self.has_peers() {
+            self.peers.heard = Heard::up_to(loaded.last);
+        }
     }
 
     /// What former lives left. Without it the document is as good as before, and less guarded.

@@ -53,7 +53,7 @@ use super::saving::Saving;
 use super::states::States;
 use super::waiting::Waiting;
 
-use peers::Peers;
+use peers::MaybePeers;
 use pending::Pending;
 use pending::Taken;
 use readers::Reader;
@@ -147,7 +147,7 @@ pub struct Core<P> {
     retiring: bool,
     /// Whether somebody has listened to the document's room since it was loaded.
     is_heard: bool,
-    peers: Peers,
+    peers: MaybePeers,
 }
 
 #[derive(Debug)]
@@ -289,7 +289,7 @@ impl<P> Core<P> {
             idle_since: None,
             retiring: false,
             is_heard: false,
-            peers: Peers::default(),
+            peers: MaybePeers::default(),
         }
     }
 

@@ -7,7 +7,10 @@ mod compare;
 mod log;
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::ops::DerefMut;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -74,6 +77,26 @@ pub(super) struct Peers {
     greeting: Option<Greeting>,
     own: Vec<Own>,
     resettle_at: Option<Moment>,
+}
+
+/// [`Peers`] that take no room where there are no other nodes.
+#[derive(Debug, Default)]
+pub(super) struct MaybePeers(Option<Box<Peers>>);
+
+static NONE: LazyLock<Peers> = LazyLock::new(Peers::default);
+
+impl Deref for MaybePeers {
+    type Target = Peers;
+
+    fn deref(&self) -> &Peers {
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for MaybePeers {
+    fn deref_mut(&mut self) -> &mut Peers {
+        self.0.get_or_insert_default()
+    }
 }
 
 #[derive(Debug)]
@@ -152,9 +175,12 @@ impl<P> Core<P> {
     }
 
     pub(super) fn peers_deadline(&self) -> Option<Moment> {
-        let Peers { pull_at, digest_at, resettle_at, greeting, is_pulling, .. } = &self.peers;
-        let pull_at = pull_at.filter(|_| !is_pulling);
+        let Peers { pull_at, digest_at, resettle_at, greeting, is_pulling, .. } = &*self.peers;
         let greeting = greeting.as_ref().map(|greeting| greeting.until);
+        if !matches!(self.phase, Phase::Live(_)) {
+            return greeting; // The rest is done with the content, and would be due for ever without it.
+        }
+        let pull_at = pull_at.filter(|_| !is_pulling);
         [pull_at, *digest_at, *resettle_at, greeting].into_iter().flatten().min()
     }
 
@@ -163,7 +189,7 @@ impl<P> Core<P> {
         if self.peers.greeting.as_ref().is_some_and(|greeting| greeting.until <= now.moment) {
             self.peers.greeting = None;
         }
-        if !matches!(self.phase, Phase::Live(_)) {
+        if !self.has_peers() || !matches!(self.phase, Phase::Live(_)) {
             return;
         }
         if due(self.peers.pull_at) && !self.peers.is_pulling {
@@ -179,9 +205,9 @@ impl<P> Core<P> {
 
     /// The document was read from the store; what holders know of it is asked next.
     pub(super) fn meet_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Some(node) = self.node() else { return };
         self.peers.own.clear();
         self.peers.resettle_at = None;
-        let Some(node) = self.node() else { return };
         if self.settings.cluster == Cluster::Apart(node) {
             let until = now.moment.after(GREET);
             let (answered, asked) = (BTreeSet::new(), BTreeSet::new());

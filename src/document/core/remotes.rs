@@ -18,6 +18,7 @@ use crate::table::events::Presence;
 use super::Core;
 use super::Effect;
 use super::ReaderId;
+use super::peers::Peers;
 use super::presence::joined;
 
 /// Clients of other nodes that are known. Full: newcomers there are not seen here.
@@ -110,6 +111,10 @@ impl<P> Core<P> {
             self.remotes_gone(from, &gone, effects);
         }
         for PeerReader { peer, who, entries } in readers {
+            // Who came while nobody heard it here is introduced again: that something was missed is noticed.
+            if who.is_none() && !self.peers.remotes.numbers.contains_key(&(from, peer)) {
+                continue;
+            }
             let Some(reader) = self.peers.remotes.number((from, peer)) else { continue };
             if let Some(who) = who {
                 self.introduced(reader, who, effects);
@@ -162,9 +167,9 @@ impl<P> Core<P> {
     /// Tells the other holders, if there are any, who came and went here. What clients show goes with `changed`: which of
     /// ours, and for which of its Yjs clients.
     pub(super) fn tell_readers(&mut self, changed: BTreeMap<ReaderId, Vec<u64>>, effects: &mut Vec<Effect>) {
-        let remotes = &mut self.peers.remotes;
+        let Peers { remotes, holders, .. } = &mut *self.peers;
         let (mut joined, left) = (std::mem::take(&mut remotes.joined), std::mem::take(&mut remotes.left));
-        if self.peers.holders.is_empty() {
+        if holders.is_empty() {
             return; // Whoever comes to hold it asks.
         }
         let all = std::mem::take(&mut remotes.introduce);

@@ -181,7 +181,7 @@ impl Live {
             _watched: watched,
             _counted: counted,
             _seat: seat,
-            draining: state.draining.clone(),
+            draining: state.sockets.drain.clone(),
         })
     }
 

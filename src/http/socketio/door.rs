@@ -37,6 +37,12 @@ pub fn is_asked_for<B>(request: &Request<B>) -> bool {
     request.uri().path().trim_end_matches('/') == PATH && ws::is_complete(request)
 }
 
+/// Whether a request begins to poll.
+pub fn is_first_poll<B>(request: &Request<B>) -> bool {
+    let mut asked = request.uri().query().unwrap_or_default().split('&');
+    request.uri().path().trim_end_matches('/') == PATH && !asked.any(|pair| pair.starts_with("sid="))
+}
+
 /// Says yes to a request that [`is_asked_for`], and what the connection becomes when that was sent. A page that may not
 /// come in is told so in HTTP: the client cannot tell it apart from a server that is away, and tries again later.
 pub fn promise<B>(

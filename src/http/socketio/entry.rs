@@ -79,7 +79,7 @@ async fn introduced(
         let message = tokio::select! {
             biased;
             () = wire.socket().closed() => return None,
-            () = gateway.state.draining.cancelled() => return None,
+            () = gateway.state.sockets.drain.cancelled() => return None,
             () = sleep_until(until) => return None,
             message = messages.recv() => message?,
         };
@@ -114,7 +114,7 @@ async fn refuse(gateway: &Gateway, wire: &mut Wire, problem: &Problem) {
     let patience = Instant::now() + gateway.state.sockets.limits.hold_refused;
     tokio::select! {
         () = wire.socket().closed() => {}
-        () = gateway.state.draining.cancelled() => {}
+        () = gateway.state.sockets.drain.cancelled() => {}
         () = sleep_until(patience) => {}
     }
 }
@@ -183,7 +183,7 @@ async fn wait(gateway: &Gateway, wire: &mut Wire, place: &Place, user: Option<&s
         tokio::select! {
             biased;
             () = wire.socket().closed() => return None,
-            () = gateway.state.draining.cancelled() => return None,
+            () = gateway.state.sockets.drain.cancelled() => return None,
             () = moved => {}
             () = sleep_until(tell_at.max(Instant::now() + STATUS_EVERY)) => drop(wire.flush()),
         }

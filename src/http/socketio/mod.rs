@@ -49,6 +49,7 @@ use crate::http::problem::Problem;
 pub use door::Peer;
 pub use door::Promised;
 pub use door::is_asked_for;
+pub use door::is_first_poll;
 pub use door::promise;
 pub use door::routes;
 pub use pace::Rates;

@@ -171,7 +171,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = self.wire.socket().closed() => return End::Closed,
-                () = self.gateway.state.draining.cancelled() => {
+                () = self.gateway.state.sockets.drain.cancelled() => {
                     self.linger().await;
                     return End::Closed;
                 }
@@ -213,6 +213,7 @@ impl Session {
         let until = Instant::now() + stagger.mul_f64(rand::random_range(0.0..1.0));
         tokio::select! {
             () = self.wire.socket().closed() => {}
+            () = self.state().sockets.hurry.cancelled() => {}
             () = sleep_until(until) => {}
         }
     }

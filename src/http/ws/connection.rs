@@ -259,7 +259,7 @@ impl Connection {
     /// Until the connection is to be closed, and the peer was told; or is dead. What is rare has its memory only while it
     /// lasts.
     async fn write(&self) {
-        let mut restart_at = None;
+        let (mut restart_at, mut hurried) = (None, false);
         let mut draining = pin!(self.sockets.drain.cancelled());
         let mut alarm = pin!(tokio::time::sleep(ALARM_UNSET));
         loop {
@@ -289,7 +289,11 @@ impl Connection {
                                 Box::pin(self.tick()).await;
                             }
                         }
-                        () = &mut draining, if restart_at.is_none() => restart_at = Some(self.restart_moment()),
+                        () = &mut draining, if !hurried => {
+                            hurried = restart_at.is_some();
+                            restart_at = Some(if hurried { self.now() } else { self.restart_moment() });
+                            draining.set(self.sockets.hurry.cancelled());
+                        }
                     }
                 }
             }

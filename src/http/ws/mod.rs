@@ -76,8 +76,10 @@ pub struct Sockets {
     pub held: AtomicUsize,
     /// Bytes that wait on connections on which nobody has proved anything yet.
     pub unproved_bytes: AtomicUsize,
-    /// Cancelled when the process drains: every connection closes 1012 within the stagger.
+    /// Cancelled when connections are to go: every one of them closes 1012 within the stagger.
     pub drain: CancellationToken,
+    /// Cancelled when they are to go at once.
+    pub hurry: CancellationToken,
     /// Counts connections, so that draining can wait for them.
     pub tasks: TaskTracker,
 }

@@ -73,9 +73,18 @@ pub(crate) struct DataDir {
     _lock: Lock,
 }
 
-/// Holds the directory for this process.
+/// Holds a directory for this process.
 #[derive(Debug)]
-struct Lock(File);
+pub(crate) struct Lock(File);
+
+impl Lock {
+    /// Makes the directory if need be, and holds it: for a node that keeps its documents elsewhere and only notes here.
+    pub(crate) fn on(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::io(format!("{} cannot be used as data directory", path.display()), &error);
+        fs::create_dir_all(path).map_err(failed)?;
+        lock(path)
+    }
+}
 
 impl Drop for Lock {
     /// Closing the file would do, but for a child process that was just forked and still has it open.
@@ -98,8 +107,7 @@ impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let log = path.join("log");
         let failed = |error| OpenError::io(format!("{} cannot be used as data directory", path.display()), &error);
-        fs::create_dir_all(path).map_err(failed)?;
-        let lock = lock(path)?;
+        let lock = Lock::on(path)?;
         let id = match fs::read_to_string(path.join("VERSION")) {
             Ok(text) => {
                 let id = parse(&text)?;

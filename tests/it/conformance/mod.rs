@@ -8,16 +8,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use syncline::config::Secret;
 use syncline::name::DocName;
 use syncline::store::Faulty;
 use syncline::store::LocalOptions;
 use syncline::store::LocalStore;
 use syncline::store::MemoryStore;
+use syncline::store::PostgresOptions;
+use syncline::store::PostgresStore;
 use syncline::store::Record;
 use syncline::store::Seq;
 use syncline::store::Snapshot;
 use syncline::store::Store;
 use tempfile::TempDir;
+
+use crate::support::postgres as server;
 
 /// Opens a store again and again over the same data.
 pub(crate) trait Engine {
@@ -72,6 +77,23 @@ impl Engine for Wrapped {
     }
 }
 
+/// The shared store, in a database of its own on a real server.
+pub(crate) struct Postgres {
+    url: Secret,
+}
+
+impl Postgres {
+    pub(crate) async fn new() -> Self {
+        Self { url: Secret::new(server::database().await) }
+    }
+}
+
+impl Engine for Postgres {
+    fn open(&mut self) -> Arc<dyn Store> {
+        Arc::new(PostgresStore::open(PostgresOptions::new(self.url.clone())).expect("the database opens"))
+    }
+}
+
 /// Runs every story against one engine.
 macro_rules! conforms {
     ($module:ident, $engine:expr, $($story:ident),+ $(,)?) => {
@@ -120,6 +142,7 @@ macro_rules! every_story {
 every_story!(memory, Memory);
 every_story!(local, Local::new());
 every_story!(local_behind_faulty, Wrapped(Local::new()));
+every_story!(postgres, Postgres::new().await);
 
 pub(crate) fn doc(name: &str) -> DocName {
     DocName::parse(name).expect("a valid name")

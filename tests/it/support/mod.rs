@@ -3,5 +3,6 @@
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod pad;
+pub(crate) mod postgres;
 pub(crate) mod replayer;
 pub(crate) mod socket;

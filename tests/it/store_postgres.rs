@@ -1,0 +1,517 @@
+//! The shared store as two nodes see it: at the same documents at the same moment, while the database comes and goes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use syncline::config::Secret;
+use syncline::name::DocName;
+use syncline::store::Epoch;
+use syncline::store::Loaded;
+use syncline::store::PostgresOptions;
+use syncline::store::PostgresStore;
+use syncline::store::Record;
+use syncline::store::Seq;
+use syncline::store::Store;
+use syncline::store::StoreError;
+use syncline::store::postgres::OpenError;
+use tokio_postgres::Client;
+use tokio_postgres::NoTls;
+
+use crate::conformance::doc;
+use crate::conformance::noise;
+use crate::conformance::record;
+use crate::conformance::snapshot;
+use crate::server::PATIENCE;
+use crate::support::postgres::PASSWORD;
+use crate::support::postgres::Server;
+use crate::support::postgres::database;
+
+const FIRST: Epoch = Epoch(0);
+
+fn options(url: &str) -> PostgresOptions {
+    PostgresOptions { start_within: Duration::from_secs(60), ..PostgresOptions::new(Secret::new(url)) }
+}
+
+/// One node's view of the database.
+async fn node(url: &str) -> Arc<PostgresStore> {
+    Arc::new(try_node(options(url)).await.expect("the database opens"))
+}
+
+async fn try_node(options: PostgresOptions) -> Result<PostgresStore, OpenError> {
+    tokio::task::spawn_blocking(move || PostgresStore::open(options)).await.expect("opening does not panic")
+}
+
+/// Somebody at the database itself.
+async fn operator(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the database is there");
+    tokio::spawn(connection);
+    client
+}
+
+/// What node `node` writes as its `n`th.
+fn marked(node: u64, n: u64) -> Record {
+    record([node.to_le_bytes(), n.to_le_bytes()].concat())
+}
+
+/// Everything that was ever appended, in order, where nothing was compacted.
+fn written(loaded: &Loaded) -> Vec<(Seq, Record)> {
+    assert!(loaded.snapshot.is_none());
+    assert!(loaded.records.iter().map(|(seq, _)| seq.0).eq(1..=loaded.last.0), "no hole");
+    loaded.records.clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_append_to_the_same_documents_and_see_one_order() {
+    let url = database().await;
+    let nodes = [node(&url).await, node(&url).await];
+    let names: Vec<_> = (0..5).map(|n| doc(&format!("shared {n}"))).collect();
+    let writers = nodes.iter().zip(0_u64..).map(|(store, number)| {
+        let (store, names) = (store.clone(), names.clone());
+        tokio::spawn(async move {
+            let mut told = Vec::new();
+            for n in 0..60 {
+                // All documents at once, in another order on each node.
+                let mut order = names.clone();
+                if number == 1 {
+                    order.reverse();
+                }
+                let pending: Vec<_> = order
+                    .iter()
+                    .map(|name| (name.clone(), store.append(name, FIRST, vec![marked(number, n), marked(number, n)])))
+                    .collect();
+                for (name, append) in pending {
+                    told.push((name, n, append.await.expect("it is kept")));
+                }
+            }
+            told
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for (writer, number) in writers.into_iter().zip(0_u64..) {
+        for (name, n, seq) in writer.await.unwrap() {
+            let log = written(&nodes[0].load(&name).await.unwrap());
+            let at = usize::try_from(seq.0).unwrap();
+            assert_eq!(log[at - 2..at].iter().map(|(_, r)| r).collect::<Vec<_>>(), [&marked(number, n); 2]);
+        }
+    }
+    for name in &names {
+        let (one, other) = (nodes[0].load(name).await, nodes[1].load(name).await);
+        assert_eq!(one, other);
+        assert_eq!(one.unwrap().last, Seq(2 * 2 * 60));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_compacts_while_the_other_appends() {
+    let url = database().await;
+    let (compacting, appending) = (node(&url).await, node(&url).await);
+    let name = doc("busy");
+    appending.append(&name, FIRST, vec![marked(0, 0)]).await.unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (name, done) = (name.clone(), done.clone());
+        tokio::spawn(async move {
+            for n in 1..300 {
+                assert_eq!(appending.append(&name, FIRST, vec![marked(0, n)]).await, Ok(Seq(n + 1)));
+            }
+            done.store(true, Ordering::Release);
+        })
+    };
+    let mut compactions = 0;
+    while !done.load(Ordering::Acquire) {
+        let loaded = compacting.load(&name).await.unwrap();
+        // A snapshot says how many records are in it: they are the first ones.
+        let through = loaded.snapshot.as_ref().map_or(0, |s| s.through.0);
+        assert!(loaded.records.iter().map(|(seq, _)| seq.0).eq(through + 1..=loaded.last.0), "no hole, nothing twice");
+        assert!(loaded.records.iter().all(|(seq, record)| *record == marked(0, seq.0 - 1)));
+        compacting.compact(&name, FIRST, snapshot(loaded.last.0.to_le_bytes(), loaded.last.0)).await.unwrap();
+        compactions += 1;
+    }
+    writer.await.unwrap();
+    assert!(compactions > 1);
+    let loaded = compacting.load(&name).await.unwrap();
+    let through = loaded.snapshot.unwrap();
+    assert_eq!(through, snapshot(through.through.0.to_le_bytes(), through.through.0));
+    assert_eq!(loaded.records.len() as u64, 300 - through.through.0);
+    let listed = compacting.list("", None, 9).await.unwrap().docs;
+    let kept: usize = loaded.records.iter().map(|(_, r)| r.update.len() + r.sidecar.len()).sum();
+    assert_eq!(listed[0].bytes, (through.state.len() + through.sidecar.len() + kept) as u64, "the sum was kept up");
+}
+
+/// Holds the turn of a document from outside, as a node that compacts it does.
+async fn hold_turn(url: &str) -> Client {
+    let operator = operator(url).await;
+    operator.batch_execute("BEGIN; SELECT doc FROM syncline_snapshots FOR UPDATE").await.unwrap();
+    operator
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_compacts_keeps_others_from_compacting_and_nobody_from_writing() {
+    let url = database().await;
+    let store = node(&url).await;
+    let name = doc("turn");
+    store.append(&name, FIRST, vec![record("one"), record("two")]).await.unwrap();
+    store.compact(&name, FIRST, snapshot("one", 1)).await.unwrap();
+    let other = hold_turn(&url).await;
+    let refused = store.compact(&name, FIRST, snapshot("two", 2)).await;
+    assert!(matches!(&refused, Err(StoreError::Conflict(why)) if why.contains("another node")), "{refused:?}");
+    let deleting = store.delete(&name, Bytes::from_static(b"memo"));
+    // The deletion waits for its turn. Edits do not: this would wait for ever if they did.
+    assert_eq!(store.append(&name, FIRST, vec![record("three")]).await, Ok(Seq(3)));
+    assert_eq!(store.load(&name).await.unwrap().last, Seq(3));
+    other.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(deleting.await, Ok(true));
+    assert_eq!(store.load(&name).await, Err(StoreError::Deleted));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_compactions_at_once_leave_one_whole_snapshot() {
+    let url = database().await;
+    let nodes = [node(&url).await, node(&url).await];
+    let name = doc("contested");
+    for round in 1..=20_u64 {
+        nodes[0].append(&name, FIRST, vec![record("a"), record("b")]).await.unwrap();
+        let made = [snapshot(noise(3 << 20, round), 2 * round - 1), snapshot(noise(100, round), 2 * round)];
+        let pending =
+            nodes.iter().zip(&made).map(|(node, made)| tokio::spawn(node.compact(&name, FIRST, made.clone())));
+        let mut taken = Vec::new();
+        for (pending, made) in pending.collect::<Vec<_>>().into_iter().zip(made) {
+            match pending.await.unwrap() {
+                Ok(()) => taken.push(made),
+                Err(StoreError::Conflict(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let loaded = nodes[1].load(&name).await.unwrap();
+        let kept = loaded.snapshot.expect("one of them was first");
+        assert!(taken.contains(&kept), "what was acknowledged, or what was acknowledged after it");
+        assert_eq!(kept.through, taken.iter().map(|s| s.through).max().unwrap());
+        assert!(loaded.records.iter().map(|(seq, _)| seq.0).eq(kept.through.0 + 1..=2 * round));
+    }
+    let parts = "SELECT count(DISTINCT generation) FROM syncline_snapshot_parts";
+    let generations: i64 = operator(&url).await.query_one(parts, &[]).await.unwrap().get(0);
+    assert_eq!(generations, 1, "no part of another is left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_writer_of_another_node_does_not_revive_what_was_deleted() {
+    let url = database().await;
+    let nodes = [node(&url).await, node(&url).await];
+    let operator = operator(&url).await;
+    let name = doc("mortal");
+    for life in 0..15_u64 {
+        let epoch = Epoch(life);
+        nodes[0].append(&name, epoch, vec![record("born")]).await.unwrap();
+        // The other node writes and compacts on, whatever happens.
+        let late: Vec<_> = (0..20).map(|n| nodes[1].append(&name, epoch, vec![marked(1, n)])).collect();
+        let compaction = nodes[1].compact(&name, epoch, snapshot(noise(1 << 20, life), 1));
+        let memo = Bytes::from(life.to_le_bytes().to_vec());
+        assert_eq!(nodes[0].delete(&name, memo.clone()).await, Ok(true));
+        for append in late {
+            assert!(matches!(append.await, Ok(_) | Err(StoreError::Deleted)));
+        }
+        assert!(matches!(compaction.await, Ok(()) | Err(StoreError::Deleted | StoreError::Conflict(_))));
+        assert_eq!(nodes[1].append(&name, epoch, vec![record("late")]).await, Err(StoreError::Deleted));
+        assert_eq!(nodes[1].compact(&name, epoch, snapshot("late", 1)).await, Err(StoreError::Deleted));
+        assert_eq!(nodes[1].load(&name).await, Err(StoreError::Deleted));
+        for table in ["syncline_records", "syncline_snapshot_parts"] {
+            let left: i64 = operator.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0);
+            assert_eq!(left, 0, "{table} in life {life}");
+        }
+        assert_eq!(nodes[1].revive(&name).await, Ok(Epoch(life + 1)));
+        assert_eq!(nodes[0].append(&name, epoch, vec![record("late")]).await, Err(StoreError::Deleted));
+        let empty = Loaded { epoch: Epoch(life + 1), memo, ..Loaded::default() };
+        assert_eq!(nodes[0].load(&name).await, Ok(empty));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_document_takes_no_other_down_with_it() {
+    let url = database().await;
+    let store = node(&url).await;
+    let (gone, fresh) = (doc("gone"), doc("fresh"));
+    store.append(&gone, FIRST, vec![record("x")]).await.unwrap();
+    store.delete(&gone, Bytes::new()).await.unwrap();
+    for n in 0..50 {
+        // Called together, so that most of them are in one statement.
+        let dead = store.append(&gone, FIRST, vec![record("late")]);
+        let early = store.append(&doc("never"), Epoch(1), vec![record("early")]);
+        let first = store.append(&fresh, FIRST, vec![marked(0, n)]);
+        let ahead = store.append(&fresh, Epoch(1), vec![record("early")]);
+        let nothing = store.append(&fresh, FIRST, vec![]);
+        let second = store.append(&fresh, FIRST, vec![marked(1, n)]);
+        assert_eq!(dead.await, Err(StoreError::Deleted));
+        assert!(matches!(early.await, Err(StoreError::Conflict(_))));
+        assert_eq!(first.await, Ok(Seq(2 * n + 1)));
+        assert!(matches!(ahead.await, Err(StoreError::Conflict(_))));
+        assert_eq!(nothing.await, Ok(Seq(2 * n + 1)));
+        assert_eq!(second.await, Ok(Seq(2 * n + 2)));
+    }
+    assert_eq!(store.load(&doc("never")).await, Ok(Loaded::default()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_seventy_megabytes() {
+    let url = database().await;
+    let store = node(&url).await;
+    let name = doc("huge");
+    store.append(&name, FIRST, vec![record("x"), record("y")]).await.unwrap();
+    let huge = snapshot(noise(70 << 20, 3), 1);
+    store.compact(&name, FIRST, huge.clone()).await.unwrap();
+    let loaded = store.load(&name).await.unwrap();
+    assert!(loaded.snapshot == Some(huge), "it comes back as it was");
+    assert_eq!(loaded.records, [(Seq(2), record("y"))]);
+    let after = store.load_after(&name, Seq(1)).await.unwrap();
+    assert!(after.snapshot.is_none(), "what is known is not sent again");
+    store.compact(&name, FIRST, snapshot("small", 2)).await.unwrap();
+    assert_eq!(store.list("", None, 9).await.unwrap().docs[0].bytes, 11);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prefixes_are_bytes_and_no_patterns() {
+    let url = database().await;
+    let store = node(&url).await;
+    let names = [
+        "%",
+        "%a",
+        "'; DROP TABLE syncline_documents; --",
+        "\\",
+        "\\%",
+        "_",
+        "_a",
+        "a",
+        "a%",
+        "a_",
+        "aa",
+        "ä",
+        "ÿ",
+        "🙂",
+    ];
+    for name in names {
+        store.append(&doc(name), FIRST, vec![record(name)]).await.unwrap();
+    }
+    let listed = async |prefix: &str| -> Vec<String> {
+        let page = store.list(prefix, None, 100).await.unwrap();
+        page.docs.into_iter().map(|info| info.name.to_string()).collect()
+    };
+    for prefix in ["", "%", "_", "\\", "'", "a", "ÿ", "🙂", "z", "\u{10ffff}", "\0"] {
+        let mut expected: Vec<_> = names.iter().filter(|name| name.starts_with(prefix)).copied().collect();
+        expected.sort_unstable();
+        assert_eq!(listed(prefix).await, expected, "{prefix:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_nodes_that_start_at_once_make_the_tables_once() {
+    let url = database().await;
+    let nodes: Vec<_> = (0..8).map(|_| tokio::spawn(try_node(options(&url)))).collect();
+    for (n, node) in (1..).zip(nodes) {
+        let node = node.await.unwrap().expect("it starts");
+        assert_eq!(node.append(&doc("all"), FIRST, vec![record("here")]).await, Ok(Seq(n)));
+        node.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_a_newer_version_are_left_alone() {
+    let url = database().await;
+    node(&url).await.close().await.unwrap();
+    operator(&url).await.batch_execute("UPDATE syncline_schema SET version = 99").await.unwrap();
+    let refused = try_node(options(&url)).await.unwrap_err();
+    assert_eq!(refused, OpenError::Newer { found: 99, known: 1 });
+    assert!(refused.to_string().contains("newer version"), "{refused}");
+    // The refusal held no lock: the right version starts at once.
+    operator(&url).await.batch_execute("UPDATE syncline_schema SET version = 1").await.unwrap();
+    node(&url).await.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_cannot_be_used_is_told_without_the_password() {
+    let url = database().await;
+    let short = |url: &str| PostgresOptions { start_within: Duration::from_secs(1), ..options(url) };
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (before, after) = url.split_once("@127").expect("an address");
+    let elsewhere = format!("{before}@{nowhere}/db");
+    let wrong = format!("{before}x@127{after}");
+    let missing = format!("{}/missing", url.rsplit_once('/').expect("an address").0);
+    for (url, word) in
+        [(elsewhere, "cannot be reached"), (wrong, "password authentication failed"), (missing, "does not exist")]
+    {
+        let refused = try_node(short(&url)).await.unwrap_err();
+        let told = format!("{refused} {refused:?}");
+        assert!(told.contains(word) && !told.contains("hunter2") && !told.contains(PASSWORD), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_lost_a_row_is_damaged_and_the_others_are_not() {
+    let url = database().await;
+    let store = node(&url).await;
+    for name in ["hole", "flipped", "part", "fine"] {
+        store.append(&doc(name), FIRST, (0..4_u8).map(|n| record([n; 20])).collect()).await.unwrap();
+        store.compact(&doc(name), FIRST, snapshot(noise(3 << 20, 1), 2)).await.unwrap();
+    }
+    let of = |name: &str| format!("(SELECT id FROM syncline_documents WHERE name = convert_to('{name}', 'UTF8'))");
+    let operator = operator(&url).await;
+    for (sql, name) in [
+        ("DELETE FROM syncline_records WHERE seq = 3 AND doc =", "hole"),
+        ("UPDATE syncline_records SET bytes = set_byte(bytes, 3, 7) WHERE seq = 4 AND doc =", "flipped"),
+        ("DELETE FROM syncline_snapshot_parts WHERE part = 1 AND doc =", "part"),
+    ] {
+        assert_eq!(operator.execute(&format!("{sql} {}", of(name)), &[]).await.unwrap(), 1);
+        let loaded = store.load(&doc(name)).await;
+        assert!(matches!(loaded, Err(StoreError::Damaged(_))), "{name}: {loaded:?}");
+    }
+    assert_eq!(store.load(&doc("fine")).await.unwrap().records.len(), 2);
+}
+
+/// Appends until told to stop, and answers what was acknowledged and how often it was not.
+async fn insist(
+    store: Arc<PostgresStore>,
+    name: DocName,
+    number: u64,
+    stop: Arc<AtomicBool>,
+) -> (Vec<(Seq, Record)>, u64) {
+    let (mut kept, mut refused) = (Vec::new(), 0);
+    for n in 0.. {
+        if stop.load(Ordering::Acquire) {
+            break;
+        }
+        let record = marked(number, n);
+        let answer = tokio::time::timeout(PATIENCE, store.append(&name, FIRST, vec![record.clone()])).await;
+        match answer.expect("no call hangs") {
+            Ok(seq) => kept.push((seq, record)),
+            Err(StoreError::Unavailable(_)) => {
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await; // poll: the database is outside of this process
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (kept, refused)
+}
+
+/// Waits until the database takes writes again.
+async fn until_back(store: &PostgresStore) {
+    let back = async {
+        while store.probe().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await; // poll: the database is outside of this process
+        }
+    };
+    tokio::time::timeout(PATIENCE, back).await.expect("it comes back by itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_crashes_loses_nothing_that_was_acknowledged() {
+    let server = Server::start().await;
+    let nodes = [node(server.url()).await, node(server.url()).await];
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..6_u64)
+        .map(|number| {
+            let store = nodes[usize::try_from(number % 2).unwrap()].clone();
+            tokio::spawn(insist(store, doc(&format!("crashed {}", number / 2)), number, stop.clone()))
+        })
+        .collect();
+    for _ in 0..3 {
+        until_back(&nodes[0]).await;
+        until_back(&nodes[1]).await;
+        server.stop();
+        // While it is away nothing hangs, and nothing is promised.
+        assert!(matches!(nodes[0].probe().await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(nodes[1].load(&doc("crashed 0")).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(nodes[1].list("", None, 1).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(nodes[0].delete(&doc("crashed 0"), Bytes::new()).await, Err(StoreError::Unavailable(_))));
+        server.start_again();
+    }
+    until_back(&nodes[0]).await;
+    until_back(&nodes[1]).await;
+    stop.store(true, Ordering::Release);
+    let mut refusals = 0;
+    for (writer, number) in writers.into_iter().zip(0_u64..) {
+        let (kept, refused) = writer.await.unwrap();
+        let log = written(&nodes[0].load(&doc(&format!("crashed {}", number / 2))).await.unwrap());
+        assert!(
+            kept.iter().all(|kept| log.contains(kept)),
+            "everything acknowledged is there, where it was said to be"
+        );
+        let own: Vec<_> = log.iter().filter(|(_, r)| r.update[..8] == number.to_le_bytes()).collect();
+        assert!(own.is_sorted_by_key(|(_, record)| record.update[8..].iter().rev().copied().collect::<Vec<_>>()));
+        assert!(!kept.is_empty());
+        refusals += refused;
+    }
+    assert!(refusals > 0, "the stops were noticed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_freezes_is_given_up_and_found_again() {
+    let server = Server::start().await;
+    let store = node(server.url()).await;
+    let name = doc("frozen");
+    assert_eq!(store.append(&name, FIRST, vec![record("before")]).await, Ok(Seq(1)));
+    server.freeze();
+    let stuck = store.append(&name, FIRST, vec![record("stuck")]);
+    let reading = store.load(&name);
+    let behind: Vec<_> = (0..10).map(|n| store.append(&name, FIRST, vec![marked(0, n)])).collect();
+    assert!(matches!(tokio::time::timeout(PATIENCE, stuck).await, Ok(Err(StoreError::Unavailable(_)))));
+    for append in behind {
+        assert!(matches!(append.await, Err(StoreError::Unavailable(_))), "what was called behind it fails with it");
+    }
+    assert!(matches!(reading.await, Err(StoreError::Unavailable(_))));
+    server.thaw();
+    until_back(&store).await;
+    let last = store.append(&name, FIRST, vec![record("after")]).await.unwrap();
+    let log = written(&store.load(&name).await.unwrap());
+    assert_eq!(log.last(), Some(&(last, record("after"))));
+    // The one that was under way may have happened; those behind it were never sent.
+    assert!(log.len() <= 3 && log.iter().all(|(_, r)| *r != marked(0, 0)), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_cut_is_made_again() {
+    let url = database().await;
+    let store = node(&url).await;
+    let name = doc("cut");
+    let operator = operator(&url).await;
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = 'syncline' AND datname = current_database()";
+    for n in 1..=5 {
+        store.append(&name, FIRST, vec![marked(0, n)]).await.unwrap();
+        store.compact(&name, FIRST, snapshot("s", n)).await.unwrap();
+        store.load(&name).await.unwrap();
+        let ended: i64 = operator.query_one(cut, &[]).await.unwrap().get(0);
+        assert!(ended >= 3);
+        until_back(&store).await;
+    }
+    assert_eq!(store.load(&name).await.unwrap().last, Seq(5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_encrypted_connection_is_checked_when_it_is_asked_to_be() {
+    let server = Server::start().await;
+    let (certificate, stranger) = server.encrypt();
+    let named = server.url().replace("127.0.0.1", "localhost");
+    let with = |url: &str, rest: &str| PostgresOptions {
+        start_within: Duration::from_secs(3),
+        ..options(&format!("{url}?{rest}"))
+    };
+    let full = |file: &std::path::Path| format!("sslmode=verify-full&sslrootcert={}", file.display());
+    for (url, rest, fine) in [
+        (&named, full(&certificate), true),
+        (&named, full(&stranger), false),
+        // The certificate says localhost, and nothing of 127.0.0.1.
+        (&server.url().to_owned(), full(&certificate), false),
+        (&named, "sslmode=require".to_owned(), true),
+        (&named, "sslmode=disable".to_owned(), false),
+    ] {
+        match try_node(with(url, &rest)).await {
+            Ok(store) => {
+                assert!(fine, "{rest} was let in");
+                assert_eq!(store.probe().await, Ok(()));
+            }
+            Err(error) => assert!(!fine, "{rest}: {error}"),
+        }
+    }
+}
