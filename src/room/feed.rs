@@ -171,8 +171,8 @@ impl Feed {
     pub(super) fn is_followed(&self) -> bool {
         let now = self.house.clock.now().moment;
         let state = self.lock();
-        let is_elsewhere = |company: &Box<Company>| company.is_followed(now);
-        self.is_heard() || !state.history.is_empty() || state.company.as_ref().is_some_and(is_elsewhere)
+        let is_elsewhere = || state.company.as_ref().is_some_and(|company| company.is_followed(now));
+        self.is_heard() || !state.history.is_empty() || is_elsewhere()
     }
 
     /// The document was loaded, and is here at least.
