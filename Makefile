@@ -5,10 +5,12 @@
 #   make check    the quick part: format, lints, architecture, unit tests
 #   make fuzz     every fuzz target for FUZZ_SECONDS each, then HOSTILE_UPDATES mutated updates against the engine
 #   make sim      the simulator over SIM_SEEDS seeds
+#   make cluster  nodes, Redis and PostgreSQL as processes: CLUSTER_SEEDS times everything fails once in CLUSTER_SECONDS (half an hour)
 #   make bench    the criterion benchmarks
 #   make bench-store  the store beside a bare append, sled, redb and fjall (six minutes); writes docs/benchmarks/store.md
 #   make bench-tables  one cell edit, memory, requests, events and imports of a large table; writes docs/benchmarks/tables.md
 #   make bench-rooms  rooms beside the npm server of Socket.IO, and a flood of connections; writes docs/benchmarks/rooms.md
+#   make bench-cluster  latency between nodes, three nodes against one, 90 000 connections at rest on six; writes docs/benchmarks/cluster.md
 #   make counts   instructions of the hot paths against benches/instructions/counts.txt; needs valgrind
 #   make compare  the same work on the servers people would otherwise pick
 #
@@ -28,7 +30,7 @@ export CHROMIUM
 # cargo-installed tools are found even where the shell's profile does not say so.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run web setup check test tidy unit interop browser fuzz sim bench bench-store bench-tables bench-rooms counts compare deny clean
+.PHONY: help run web setup check test tidy unit interop cluster browser fuzz sim bench bench-store bench-tables bench-rooms bench-cluster counts compare deny clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -60,6 +62,9 @@ test:
 interop: web
 	bash scripts/interop.sh
 
+cluster: web
+	bash scripts/cluster.sh
+
 browser: web
 	bash scripts/browser.sh
 
@@ -84,6 +89,9 @@ bench-tables:
 
 bench-rooms:
 	bash scripts/bench-rooms.sh
+
+bench-cluster:
+	bash scripts/bench-cluster.sh
 
 counts:
 	bash scripts/instructions.sh --check

@@ -24,9 +24,10 @@ step "format" cargo fmt --all --check
 step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
 step "Rust tests, architecture, conformance, crash, simulator" cargo nextest run --workspace
 step "doc tests" cargo test --quiet --workspace --doc
-# The tests have built it already. Only these two are told: to a server it would be a setting that it does not know.
+# The tests have built it already. Only these are told: to a server it would be a setting that it does not know.
 built="SYNCLINE_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/syncline"
 step "interop with the npm clients" env "$built" bash scripts/interop.sh
+step "several nodes, Redis and PostgreSQL" env "$built" bash scripts/cluster.sh --try
 step "two browsers" env "$built" bash scripts/browser.sh
 step "benchmarks, once each" bash scripts/bench.sh --try
 step "table benchmarks, once" bash scripts/bench-tables.sh --try

@@ -11,6 +11,7 @@ use syncline::document::replica::Deleted;
 use syncline::store::Epoch;
 use syncline::store::Loaded;
 use syncline::store::Record;
+use syncline::store::Seq;
 use syncline::store::StoreError;
 
 use crate::chance::Chance;
@@ -24,6 +25,11 @@ use crate::store::Cover;
 #[derive(Debug)]
 pub(crate) enum Work {
     Load,
+    /// Not of the store: the document's topic is listened to, and then it is loaded.
+    Listen,
+    Pull {
+        after: Seq,
+    },
     /// Not of the store, but answered like it.
     Job(Option<Job>),
     Append {
@@ -61,12 +67,19 @@ impl Server {
         if self.calls[index].answer.is_some() {
             let call = self.calls.remove(index);
             if let (Some(actor), Some(answer)) = (self.actors.get_mut(&call.actor), call.answer) {
-                actor.answers.push_back(answer);
+                actor.take_answer(answer);
             }
             return Ok(());
         }
         let doc = self.calls[index].doc;
         let answer = match &mut self.calls[index].work {
+            Work::Listen => {
+                self.listen(doc);
+                self.calls[index].work = Work::Load;
+                return Ok(());
+            }
+            Work::Pull { .. } if fails => Input::Pulled(Err(unavailable())),
+            Work::Pull { after } => Input::Pulled(self.disk.load_after(doc, *after)),
             Work::Load if fails => Input::Loaded(Err(unavailable())),
             Work::Load => Input::Loaded(self.disk.load(doc)),
             Work::Job(job) => Input::Done(job.take().map_or(Outcome::Lost, Job::run)),
@@ -107,7 +120,7 @@ impl Server {
     }
 
     fn compact(&mut self, doc: usize, epoch: Epoch, loaded: &Loaded) -> Go<Result<Compacted, StoreError>> {
-        let Ok(built) = compact::build(loaded, Deleted::Collected) else {
+        let Ok(built) = compact::build_for(&self.name_of(doc), loaded, Deleted::Collected) else {
             return broken("honest content cannot be compacted");
         };
         let Some(snapshot) = built else { return Ok(Err(StoreError::Conflict("nothing is stored".into()))) };

@@ -24,6 +24,14 @@ pub(crate) enum Fault {
     StatusForRefused,
     /// A room is not told what somebody shows.
     StateUntold,
+    /// Other nodes hear of what is not durable yet.
+    PublishBeforeDurable,
+    /// What other nodes said and was missed is never looked for.
+    NeverPull,
+    /// What is deleted is not compared.
+    DigestWithoutDeletions,
+    /// The clients of a node that is gone stay.
+    LostStay,
 }
 
 impl Fault {

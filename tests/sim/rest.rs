@@ -40,7 +40,7 @@ impl World {
         if self.chance.one_in(4) { self.empty_house() } else { Ok(()) }
     }
 
-    fn create_deleted(&mut self) {
+    pub(crate) fn create_deleted(&mut self) {
         for doc in 0..self.docs {
             if self.server.disk.is_deleted(doc) {
                 let template = Bytes::from_static(&[0, 0]);
@@ -70,31 +70,44 @@ impl World {
         for actor in self.server.actors.values() {
             actor.room.check(&actor.core, true)?;
         }
-        for (index, client) in self.clients.iter().enumerate() {
-            if client.right == Right::Refused {
-                continue;
-            }
-            let is_in = client.provider.as_ref().is_none_or(Provider::is_in);
-            if client.connection.is_none() || !client.greeted || !is_in {
-                return broken(format!("client {index} is not synchronised"));
-            }
-            if let Some(provider) = &client.provider {
-                provider.judge(self.refused(client))?;
-            }
-            if client.has_pending() {
-                return broken(format!("client {index} holds something that it cannot integrate"));
-            }
-            // What waited too long was dropped; its content came back in a step 2 and was echoed as such.
-            let dropped = self.server.waiting_dropped;
-            let mut saved = |sent: &Bytes| dropped && self.server.disk.has(client.doc, &Cover::of(sent));
-            if !client.unconfirmed.iter().all(&mut saved) {
-                return broken(format!("client {index} was never told that its updates are saved"));
-            }
+        for index in 0..self.clients.len() {
+            self.judge_client(index)?;
         }
         self.judge_rights()
     }
 
+    /// It is in, it has all that it was sent, and it knows that what it sent is saved.
+    pub(crate) fn judge_client(&mut self, index: usize) -> Go {
+        let client = &self.clients[index];
+        if client.right == Right::Refused {
+            return Ok(());
+        }
+        let is_in = client.provider.as_ref().is_none_or(Provider::is_in);
+        if client.connection.is_none() || !client.greeted || !is_in {
+            return broken(format!("client {index} is not synchronised"));
+        }
+        if let Some(provider) = &client.provider {
+            provider.judge(self.refused(client))?;
+        }
+        if client.has_pending() {
+            return broken(format!("client {index} holds something that it cannot integrate"));
+        }
+        // What waited too long was dropped; its content came back in a step 2 and was echoed as such.
+        let dropped = self.server.waiting_dropped;
+        let mut saved = |sent: &Bytes| dropped && self.server.disk.has(client.doc, &Cover::of(sent));
+        if !client.unconfirmed.iter().all(&mut saved) {
+            return broken(format!("client {index} was never told that its updates are saved"));
+        }
+        Ok(())
+    }
+
     fn judge_content(&self, doc: usize) -> Go {
+        self.judge_holder(doc)?;
+        (0..self.clients.len()).try_for_each(|client| self.judge_copy(doc, client))
+    }
+
+    /// What is in the server's memory is what is stored.
+    pub(crate) fn judge_holder(&self, doc: usize) -> Go {
         let stored = self.stored(doc)?;
         for actor in self.server.actors.values().filter(|actor| actor.doc == doc) {
             let Some(replica) = actor.core.replica() else { return broken(format!("doc{doc} is not alive at rest")) };
@@ -103,25 +116,31 @@ impl World {
                 return broken(format!("doc{doc} is not saved at rest"));
             }
         }
-        for (index, client) in self.clients.iter().enumerate().filter(|(_, client)| present(client, doc)) {
-            let replica = load(&[client.state()])?;
-            // What it wrote and was refused, a reader has beyond everybody else, and nothing less.
-            let beyond = client.right == Right::Read && self.refused(client) > 0;
-            let expected = if beyond { &load(&[client.state(), whole(&stored)])? } else { &stored };
-            same(&replica, expected, &format!("doc{doc}: client {index} and store"))?;
-        }
         Ok(())
     }
 
+    /// What a client has is what is stored.
+    pub(crate) fn judge_copy(&self, doc: usize, index: usize) -> Go {
+        let client = &self.clients[index];
+        if !present(client, doc) {
+            return Ok(());
+        }
+        let (stored, replica) = (self.stored(doc)?, load(&[client.state()])?);
+        // What it wrote and was refused, a reader has beyond everybody else, and nothing less.
+        let beyond = client.right == Right::Read && self.refused(client) > 0;
+        let expected = if beyond { &load(&[client.state(), whole(&stored)])? } else { &stored };
+        same(&replica, expected, &format!("doc{doc}: client {index} and store"))
+    }
+
     /// Changes in a client's count that it was told are refused.
-    fn refused(&self, client: &Client) -> i64 {
+    pub(crate) fn refused(&self, client: &Client) -> i64 {
         let provider = client.provider.as_ref();
         let link = client.connection.and_then(|id| self.server.connections.get(&id));
         let ledger = provider.and_then(|provider| link?.ledgers.get(&provider.index));
         ledger.map_or(0, Ledger::refused)
     }
 
-    fn stored(&self, doc: usize) -> Go<Replica> {
+    pub(crate) fn stored(&self, doc: usize) -> Go<Replica> {
         let Ok(loaded) = self.server.disk.load(doc) else { return broken("deleted at rest") };
         let snapshot = loaded.snapshot.iter().map(|snapshot| snapshot.state.clone());
         let updates: Vec<Bytes> =
@@ -130,7 +149,7 @@ impl World {
     }
 
     /// Everybody sees everybody who is there, and nobody else.
-    fn judge_presence(&self, doc: usize) -> Go {
+    pub(crate) fn judge_presence(&self, doc: usize) -> Go {
         let here = self.clients.iter().filter(|client| present(client, doc));
         let states = here.clone().filter_map(|client| Some((client.id(), client.presence.own_state()?.clone())));
         let expected: BTreeMap<u64, Bytes> = states.collect();
@@ -144,7 +163,7 @@ impl World {
     }
 
     /// What was written without the right to is nowhere but with its writer.
-    fn judge_rights(&self) -> Go {
+    pub(crate) fn judge_rights(&self) -> Go {
         for client in &self.clients {
             let strays = client.provider.iter().flat_map(|provider| &provider.strays);
             if strays.into_iter().any(|stray| self.server.disk.cover(client.doc).touches(stray)) {
@@ -185,7 +204,7 @@ impl World {
     }
 }
 
-fn present(client: &Client, doc: usize) -> bool {
+pub(crate) fn present(client: &Client, doc: usize) -> bool {
     client.doc == doc && client.right != Right::Refused
 }
 
@@ -201,7 +220,7 @@ fn load(updates: &[Bytes]) -> Go<Replica> {
 }
 
 /// State vector, delete set and content; never encodings.
-fn same(one: &Replica, other: &Replica, what: &str) -> Go {
+pub(crate) fn same(one: &Replica, other: &Replica, what: &str) -> Go {
     if !one.same_history(other) {
         return broken(format!("{what} have not seen the same: {:?} and {:?}", one.clocks(), other.clocks()));
     }

@@ -38,6 +38,8 @@ use crate::ledger::Ledger;
 use crate::mail::Mail;
 use crate::mail::must_wait;
 use crate::members::Room;
+use crate::peering::Lane;
+use crate::peering::Peering;
 use crate::store::Cover;
 use crate::store::Disk;
 
@@ -48,6 +50,16 @@ pub(crate) enum Stop {
     Crash,
     /// A law is broken.
     Broken(String),
+}
+
+impl Stop {
+    /// The same, at one of several nodes.
+    pub(crate) fn at(self, node: usize) -> Self {
+        match self {
+            Self::Broken(law) => Self::Broken(format!("node {node}: {law}")),
+            Self::Crash => Self::Crash,
+        }
+    }
 }
 
 pub(crate) type Go<T = ()> = Result<T, Stop>;
@@ -63,6 +75,8 @@ pub(crate) struct Limits {
     pub(crate) batch: usize,
     pub(crate) outbox: OutboxLimits,
     pub(crate) core: CoreSettings,
+    /// What stands before the names of documents.
+    pub(crate) kind: &'static str,
 }
 
 /// One actor.
@@ -76,7 +90,7 @@ pub(crate) struct Actor {
     /// The rest of a batch that the store interrupted.
     rest: VecDeque<Mail>,
     pub(crate) answers: VecDeque<Input<Port>>,
-    effects: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
     /// Connections and requests that hold this document.
     pub(crate) holders: usize,
     /// What waits for an answer, with the update that the answer speaks of.
@@ -88,6 +102,7 @@ pub(crate) struct Actor {
     /// Statuses that were sent before their time.
     early: BTreeMap<ReaderId, u32>,
     pub(crate) room: Room,
+    pub(crate) lane: Lane,
 }
 
 impl Actor {
@@ -121,7 +136,9 @@ pub(crate) struct Server {
     pub(crate) budget: Arc<Budget>,
     /// Whether an update was ever dropped because it waited too long.
     pub(crate) waiting_dropped: bool,
-    next: u64,
+    /// What there is of other nodes.
+    pub(crate) peering: Option<Peering>,
+    pub(crate) next: u64,
 }
 
 impl Server {
@@ -141,6 +158,7 @@ impl Server {
             fuse: None,
             budget: Budget::new(1 << 20),
             waiting_dropped: false,
+            peering: None,
             next: 0,
         }
     }
@@ -150,6 +168,10 @@ impl Server {
         self.next
     }
 
+    pub(crate) fn name_of(&self, doc: usize) -> DocName {
+        DocName::parse(&format!("{}doc{doc}", self.limits.kind)).expect("a plain name")
+    }
+
     /// The document's actor, a new one if there is none.
     pub(crate) fn actor_of(&mut self, doc: usize) -> u64 {
         let two = |actor: &Actor| self.fault == Fault::TwoActors && actor.core.backlog_bytes() > 0;
@@ -157,8 +179,7 @@ impl Server {
             return id;
         }
         let mut effects = Vec::new();
-        let name = DocName::parse(&format!("doc{doc}")).expect("a plain name");
-        let core = Core::new(name, self.limits.core.clone(), Guards::nowhere(), &mut effects);
+        let core = Core::new(self.name_of(doc), self.limits.core.clone(), Guards::nowhere(), &mut effects);
         let actor = Actor {
             doc,
             core,
@@ -174,6 +195,7 @@ impl Server {
             begun: VecDeque::new(),
             early: BTreeMap::new(),
             room: Room::default(),
+            lane: Lane::default(),
         };
         let id = self.number();
         self.actors.insert(id, actor);
@@ -217,7 +239,12 @@ impl Server {
             actor.clearing = false;
             return Ok(true);
         }
-        if actor.core.awaits_store() {
+        let heard = self.hear_peers(actor, chance);
+        if actor.core.awaits_store() || actor.core.awaits_peers() || heard && chance.one_in(2) {
+            if heard || self.tick(actor) {
+                self.finish_batch(id, actor)?;
+                return Ok(true);
+            }
             return Ok(false);
         }
         if actor.rest.is_empty() && !actor.inbox.is_empty() {
@@ -233,19 +260,26 @@ impl Server {
                 && let Some(mail) = actor.rest.pop_front()
             {
                 self.deliver(actor, mail);
-                if actor.core.awaits_store() {
+                if actor.core.awaits_store() || actor.core.awaits_peers() {
                     break;
                 }
             }
             self.finish_batch(id, actor)?;
             return Ok(true);
         }
-        if actor.core.deadline().is_some_and(|deadline| deadline <= self.now.moment) {
-            actor.core.handle(self.now, Input::Tick, &mut actor.effects);
+        if self.tick(actor) || heard {
             self.finish_batch(id, actor)?;
             return Ok(true);
         }
         Ok(false)
+    }
+
+    fn tick(&self, actor: &mut Actor) -> bool {
+        let is_due = actor.core.deadline().is_some_and(|deadline| deadline <= self.now.moment);
+        if is_due {
+            actor.core.handle(self.now, Input::Tick, &mut actor.effects);
+        }
+        is_due
     }
 
     fn deliver(&mut self, actor: &mut Actor, mail: Mail) {
@@ -303,8 +337,9 @@ impl Server {
 
     fn perform(&mut self, id: u64, actor: &mut Actor, effect: Effect) -> Go {
         match effect {
-            Effect::Pull { .. } | Effect::Tell(_) => {} // There are no other nodes here.
-            Effect::Load => self.call(id, actor.doc, Work::Load),
+            Effect::Pull { after } => self.pull(id, actor, after),
+            Effect::Tell(message) => self.tell_peers(actor, message),
+            Effect::Load => self.load(id, actor),
             Effect::Run(job) => self.call(id, actor.doc, Work::Job(Some(job))),
             Effect::Delete { memo } => self.call(id, actor.doc, Work::Delete { memo }),
             Effect::Revive => self.call(id, actor.doc, Work::Revive),
@@ -318,6 +353,7 @@ impl Server {
                 if self.fault == Fault::AckBeforeDurable {
                     actor.answers.push_back(saved);
                 }
+                self.publish_early(actor.doc, epoch, &records);
                 self.call(id, actor.doc, Work::Append { batch, epoch, records });
             }
             Effect::Broadcast { update, except } => {
@@ -384,7 +420,7 @@ impl Server {
         Ok(())
     }
 
-    fn call(&mut self, actor: u64, doc: usize, work: Work) {
+    pub(crate) fn call(&mut self, actor: u64, doc: usize, work: Work) {
         self.calls.push(Call { actor, doc, work, answer: None });
     }
 
@@ -415,22 +451,6 @@ impl Server {
         actor.core.handle(self.now, Input::Overflowed { reader, lost }, &mut actor.effects);
     }
 
-    /// Somebody hears that this is saved: then it is, now and whatever comes.
-    fn promise(&mut self, doc: usize, update: &[u8], how: &str) -> Go {
-        self.promise_all(doc, &Cover::of(update), how)
-    }
-
-    pub(crate) fn promise_all(&mut self, doc: usize, cover: &Cover, how: &str) -> Go {
-        if self.disk.is_deleted(doc) {
-            return Ok(()); // It was saved, and then deleted.
-        }
-        if !self.disk.has(doc, cover) {
-            return broken(format!("doc{doc}: {how} says saved, and the disk does not have it"));
-        }
-        self.promised[doc].merge(cover);
-        Ok(())
-    }
-
     fn answer(&mut self, actor: &mut Actor, ticket: Ticket, result: Result<Answer, Refusal>) -> Go {
         let Some(update) = actor.asked.remove(&ticket) else { return broken("a request was answered twice") };
         actor.holders -= 1;
@@ -454,34 +474,11 @@ impl Server {
         actor.retired = actor.holders == 0 && actor.inbox.is_empty() && actor.blocked.is_empty();
         if !actor.retired {
             actor.core.stay(self.now);
-        } else if self.directory[actor.doc] == Some(id) {
+            return;
+        }
+        if self.directory[actor.doc] == Some(id) {
             self.directory[actor.doc] = None;
         }
-    }
-
-    fn check_bounds(&self, actor: &Actor) -> Go {
-        if actor.core.waiting_len() > 256 {
-            return broken("more updates wait than may");
-        }
-        if actor.inbox.len() > self.limits.inbox {
-            return broken("the inbox is over its bound");
-        }
-        if actor.core.backlog_bytes() > 64 << 20 {
-            return broken("the backlog of a failing store was not folded");
-        }
-        if actor.core.replica().is_some_and(|replica| replica.has_pending()) {
-            return broken("the engine was given something that it cannot integrate");
-        }
-        Ok(())
-    }
-
-    /// What was promised is on disk.
-    pub(crate) fn check_promises(&mut self) -> Go {
-        for (doc, promised) in self.promised.iter().enumerate() {
-            if !self.disk.is_deleted(doc) && !self.disk.has(doc, promised) {
-                return broken(format!("doc{doc}: something that was called saved is gone"));
-            }
-        }
-        Ok(())
+        self.leave_peers(actor);
     }
 }

@@ -137,6 +137,13 @@ impl Disk {
         Ok(Loaded { snapshot, records, last: kept.last, epoch: kept.epoch, memo: kept.memo.clone() })
     }
 
+    pub(crate) fn load_after(&self, doc: usize, after: Seq) -> Result<Loaded, StoreError> {
+        let mut loaded = self.load(doc)?;
+        loaded.snapshot = loaded.snapshot.filter(|snapshot| snapshot.through > after);
+        loaded.records.retain(|(seq, _)| *seq > after);
+        Ok(loaded)
+    }
+
     pub(crate) fn append(&mut self, doc: usize, epoch: Epoch, records: &[Record]) -> Result<Seq, StoreError> {
         let kept = self.living(doc, epoch)?;
         for record in records {

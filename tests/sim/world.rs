@@ -33,11 +33,11 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) clients: Vec<Client>,
     pub(crate) docs: usize,
-    trace: bool,
+    pub(crate) trace: bool,
     /// One call to the store in so many fails.
-    fails_in: usize,
-    crashed: bool,
-    may_delete: bool,
+    pub(crate) fails_in: usize,
+    pub(crate) crashed: bool,
+    pub(crate) may_delete: bool,
     pub(crate) resting: bool,
 }
 
@@ -59,6 +59,7 @@ impl World {
                 update: UpdateLimits::default(),
                 cluster: Cluster::Alone,
             },
+            kind: "",
         };
         let server = Server::new(docs, limits, fault);
         let named = chance.one_in(2);
@@ -178,7 +179,7 @@ impl World {
         Ok(())
     }
 
-    fn edit(&mut self, index: usize) -> Go {
+    pub(crate) fn edit(&mut self, index: usize) -> Go {
         let client = &mut self.clients[index];
         let may = match client.right {
             Right::Write => true,
@@ -204,7 +205,7 @@ impl World {
         Ok(())
     }
 
-    fn change_presence(&mut self, index: usize) -> Go {
+    pub(crate) fn change_presence(&mut self, index: usize) -> Go {
         let state = Bytes::from(format!("{{\"cursor\":{}}}", self.chance.below(100)));
         let state = Some(state).filter(|_| !self.chance.one_in(5));
         let now = self.now();
@@ -215,7 +216,7 @@ impl World {
     }
 
     /// Tabs talk past the server, in any order.
-    fn hear_tab(&mut self, index: usize) -> Go {
+    pub(crate) fn hear_tab(&mut self, index: usize) -> Go {
         let client = &mut self.clients[index];
         if client.from_tabs.is_empty() {
             return Ok(());
@@ -226,7 +227,7 @@ impl World {
         client.hear_tab(update, link.map(|link| &mut link.to_server))
     }
 
-    fn client_reads(&mut self, index: usize) -> Go {
+    pub(crate) fn client_reads(&mut self, index: usize) -> Go {
         let count = self.chance.between(1, 4);
         self.hear(index, count).map(drop)
     }
@@ -338,7 +339,7 @@ impl World {
         }
     }
 
-    fn disconnect(&mut self, index: usize) -> Go {
+    pub(crate) fn disconnect(&mut self, index: usize) -> Go {
         let client = &mut self.clients[index];
         let Some(id) = client.connection else { return Ok(()) };
         let link = self.server.connections.get_mut(&id).expect("connected");
@@ -358,7 +359,7 @@ impl World {
         Ok(())
     }
 
-    fn hang_up(&mut self, index: usize) {
+    pub(crate) fn hang_up(&mut self, index: usize) {
         self.say(|| format!("client {index} hangs up"));
         if let Some(link) = self.clients[index].connection.and_then(|id| self.server.connections.get_mut(&id)) {
             link.client_gone = true;
@@ -370,7 +371,7 @@ impl World {
         self.server.connections.retain(|_, connection| !connection.is_over());
     }
 
-    fn ask(&mut self) -> Go {
+    pub(crate) fn ask(&mut self) -> Go {
         if self.server.fault.is_of_statuses() {
             return Ok(()); // Its answer would be what gives the mistake away.
         }
@@ -410,7 +411,7 @@ impl World {
         self.server.connections.keys().nth(which).copied()
     }
 
-    fn server_reads(&mut self) -> Go {
+    pub(crate) fn server_reads(&mut self) -> Go {
         if let Some(id) = self.some_connection() {
             for _ in 0..self.chance.between(1, 4) {
                 self.server.read(id)?;
@@ -420,7 +421,7 @@ impl World {
         Ok(())
     }
 
-    fn server_writes(&mut self) -> Go {
+    pub(crate) fn server_writes(&mut self) -> Go {
         if let Some(id) = self.some_connection() {
             for _ in 0..self.chance.between(1, 3) {
                 self.server.write(id)?;
@@ -429,7 +430,7 @@ impl World {
         Ok(())
     }
 
-    fn turn(&mut self) -> Go {
+    pub(crate) fn turn(&mut self) -> Go {
         let which = self.chance.below(self.server.actors.len());
         if let Some(id) = self.server.actors.keys().nth(which).copied() {
             self.server.turn(id, &mut self.chance)?;
@@ -437,7 +438,7 @@ impl World {
         Ok(())
     }
 
-    fn progress(&mut self) -> Go {
+    pub(crate) fn progress(&mut self) -> Go {
         if !self.server.calls.is_empty() {
             let which = self.chance.below(self.server.calls.len());
             let fails = self.fails_in > 0 && self.chance.one_in(self.fails_in);
@@ -457,6 +458,12 @@ impl World {
             self.wake(index)?;
             busy |= self.hear(index, usize::MAX)?;
         }
+        Ok(self.server_round()? || busy)
+    }
+
+    /// The server's part of it.
+    pub(crate) fn server_round(&mut self) -> Go<bool> {
+        let mut busy = false;
         while !self.server.questions.is_empty() {
             self.look_at_token()?;
             busy = true;

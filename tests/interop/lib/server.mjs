@@ -15,8 +15,9 @@ export const BIN = process.env.SYNCLINE_BIN ?? fileURLToPath(new URL('../../../t
 // The server refuses settings that it does not know, and this process has some of its own.
 const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SYNCLINE_')))
 
-// A write beyond the limit on the size of files then fails, and does not end the process; see `failWrites`.
-const EXEC = 'trap "" XFSZ; exec "$0" "$@"'
+// A write beyond the limit on the size of files then fails, and does not end the process; see `failWrites`. And no server
+// outlives a test process that was killed itself.
+const EXEC = 'trap "" XFSZ; exec setpriv --pdeathsig KILL -- "$0" "$@"'
 
 const START_MS = 20_000
 const LOG_LINES_MAX = 200
@@ -76,6 +77,7 @@ export class Server {
 
   get log () { return this.#log.join('\n') }
   get isRunning () { return this.#process.exitCode === null && this.#process.signalCode === null }
+  get pid () { return this.#process.pid }
   get url () { return `http://127.0.0.1:${this.port}` }
   get syncUrl () { return `ws://127.0.0.1:${this.port}/sync` }
   get collabUrl () { return `ws://127.0.0.1:${this.port}/collab` }
