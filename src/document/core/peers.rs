@@ -136,9 +136,11 @@ impl Own {
     }
 }
 
-/// Versions are counted for each record, so two changes that share none may come in either order.
+/// Versions are counted for each record, so two changes that share none may come in either order. One that shows nowhere
+/// would perhaps have shown in the other order, and so may concern any.
 fn rows_of(change: &ChangeSet) -> Option<BTreeSet<Arc<str>>> {
-    (change.fields.is_empty() && change.meta.is_empty()).then(|| change.rows.keys().cloned().collect())
+    let concerns_rows = change.fields.is_empty() && change.meta.is_empty() && !change.rows.is_empty();
+    concerns_rows.then(|| change.rows.keys().cloned().collect())
 }
 
 impl<P> Core<P> {
@@ -266,6 +268,7 @@ impl<P> Core<P> {
         }
         if message != PeerMessage::Bye && self.peers.holders.insert(from, now.moment).is_none() {
             self.peers.remotes.introduce();
+            self.compare_soon(now, DIGEST_EVERY); // Whoever has others to compare with goes on comparing.
         }
         match message {
             PeerMessage::Records { epoch, first, records } => {
