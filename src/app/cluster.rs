@@ -22,6 +22,11 @@ use crate::config::StoreUrl;
 use crate::document::core;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::room::Courier;
+use crate::room::FeedLimits;
+use crate::room::Feeds;
+use crate::room::Logs;
+use crate::room::Waits;
 
 /// The last words wait so long for a bus that is slow.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
@@ -57,6 +62,22 @@ pub(super) fn arrangement(config: &Config, way: Option<&Way>) -> core::Cluster {
     }
 }
 
+/// Rooms, which other nodes have as well if there can be any.
+pub(super) fn rooms(
+    config: &Config,
+    way: Option<&Way>,
+    limits: FeedLimits,
+    courier: &Arc<Courier>,
+    clock: Clock,
+) -> Arc<Feeds> {
+    let Some(way) = way else { return Feeds::new(limits, clock) };
+    let logs = match keeps(config) {
+        Keeps::Shared { .. } => Logs::Shared,
+        Keeps::Apart => Logs::Apart,
+    };
+    Feeds::linked(limits, clock, way.link(), logs, courier.clone(), Waits::default())
+}
+
 fn keeps(config: &Config) -> Keeps {
     match config.store.url {
         StoreUrl::Postgres(_) => Keeps::Shared { store: 0 },
@@ -73,7 +94,7 @@ impl Way {
     pub(super) fn join(
         self,
         config: &Config,
-        hub: &Arc<Hub>,
+        (hub, feeds): (&Arc<Hub>, &Arc<Feeds>),
         auth: &Arc<Auth>,
         clock: Clock,
         metrics: &Arc<Metrics>,
@@ -83,6 +104,7 @@ impl Way {
         let cluster = Cluster::new(Parts {
             link,
             hub: hub.clone(),
+            feeds: feeds.clone(),
             auth: auth.clone(),
             clock,
             metrics: metrics.clone(),

@@ -229,8 +229,7 @@ impl List {
             Revoked::User { sub, issued_until_ms, .. } => (self.users.get(sub), *issued_until_ms),
         };
         let until_ms = entry.until_ms();
-        until_ms <= wall_ms
-            || known.is_some_and(|known| known.until_ms >= until_ms && known.issued_until_ms >= issued)
+        until_ms <= wall_ms || known.is_some_and(|known| known.until_ms >= until_ms && known.issued_until_ms >= issued)
     }
 
     fn put(&mut self, entry: Revoked) {

@@ -152,9 +152,8 @@ fn hash(entry: &Revoked) -> u64 {
     };
     let numbers = [issued_until_ms.to_be_bytes(), until_ms.to_be_bytes()].concat();
     let bytes = std::iter::once(&kind).chain(&numbers).chain(name.as_bytes());
-    let fnv = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let fnv = bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let mixed = (fnv ^ (fnv >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     mixed ^ (mixed >> 32)
 }

@@ -151,9 +151,8 @@ impl Fleet {
     /// What a dead node had under way to the store is done, is not, or is done when everybody thinks it is not.
     fn orphan(&mut self) {
         let World { server, chance, .. } = &mut self.world;
-        let appends = server.calls.extract_if(.., |call| {
-            call.answer.is_none() && matches!(call.work, Work::Append { .. })
-        });
+        let appends =
+            server.calls.extract_if(.., |call| call.answer.is_none() && matches!(call.work, Work::Append { .. }));
         for call in appends {
             let Work::Append { epoch, records, .. } = call.work else { continue };
             match chance.below(3) {
@@ -206,7 +205,15 @@ impl Fleet {
         if arrival.loads {
             self.world.server.actor_of(arrival.doc);
         }
-        self.world.say(|| format!("node {} hears {} of doc{}{}", arrival.to, name_of(&body), arrival.doc, if missed { " after a gap" } else { "" }));
+        self.world.say(|| {
+            format!(
+                "node {} hears {} of doc{}{}",
+                arrival.to,
+                name_of(&body),
+                arrival.doc,
+                if missed { " after a gap" } else { "" }
+            )
+        });
         self.world.server.hand_over(arrival.doc, PeerMail::Said { from, missed, body });
     }
 

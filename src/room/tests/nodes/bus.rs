@@ -26,7 +26,6 @@ struct State {
     under_way: BTreeMap<(NodeId, NodeId), VecDeque<(Topic, u64, Bytes)>>,
     said: BTreeMap<(NodeId, Topic), u64>,
     heard: BTreeMap<(NodeId, NodeId, Topic), u64>,
-    nodes: BTreeSet<NodeId>,
     cut: BTreeSet<NodeId>,
     published: usize,
 }
@@ -95,7 +94,6 @@ impl Bus for TestBus {
 
     fn subscribe(&self, topic: &Topic) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let mut state = self.network.0.lock().unwrap();
-        state.nodes.insert(self.node);
         *state.topics.entry((self.node, topic.clone())).or_default() += 1;
         state.heard.retain(|(to, _, of), _| *to != self.node || of != topic);
         Box::pin(std::future::ready(()))
@@ -109,6 +107,10 @@ impl Bus for TestBus {
         if *count == 0 {
             state.topics.remove(&key);
         }
+    }
+
+    fn forget(&self, node: NodeId) {
+        self.network.0.lock().unwrap().heard.retain(|(to, from, _), _| *to != self.node || *from != node);
     }
 
     fn is_up(&self) -> bool {
