@@ -19,6 +19,8 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("engineioxide", &["src/http/socketio/"]),
     ("yrs", &["src/document/", "src/table/"]),
     ("sled", &["src/store/sled.rs", "src/store/local/"]),
+    ("tokio_postgres", &["src/store/postgres"]),
+    ("tokio_rustls", &["src/store/postgres/tls.rs"]),
     ("bincode", &["src/store/record.rs"]),
     ("jsonwebtoken", &["src/auth/"]),
     ("reqwest", &["src/auth/", "src/config/check.rs"]),

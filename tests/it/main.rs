@@ -22,6 +22,7 @@ mod poison;
 mod revoke;
 mod rooms;
 mod server;
+mod server_postgres;
 mod slow_reader;
 mod stateless;
 mod store_commits;

@@ -101,6 +101,7 @@ impl Setup {
             .arg("--data-dir")
             .arg(self.data_dir())
             .env_clear()
+            .envs(self.variables.iter().cloned())
             .output();
         let output = tokio::time::timeout(PATIENCE, output).await.expect("the command ends").unwrap();
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();

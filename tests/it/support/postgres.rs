@@ -108,6 +108,9 @@ impl Server {
         if let Some((user, group)) = self.cluster.owner {
             chown(file("server.key"), Some(user), Some(group)).expect("root may give a file away");
         }
+        // From here on it takes nobody in who does not encrypt.
+        let doors = fs::read_to_string(file("pg_hba.conf")).expect("there are rules");
+        fs::write(file("pg_hba.conf"), doors.replace("\nhost ", "\nhostssl ")).expect("the rules are ours");
         let mut settings = File::options().append(true).open(file("postgresql.conf")).expect("there are settings");
         io::Write::write_all(&mut settings, b"\nssl = on\n").expect("a line can be added");
         self.stop();
