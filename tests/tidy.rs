@@ -24,6 +24,8 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("bincode", &["src/store/record.rs"]),
     ("jsonwebtoken", &["src/auth/"]),
     ("reqwest", &["src/auth/", "src/config/check.rs"]),
+    ("redis", &["src/bus/redis.rs", "src/bus/redis/"]),
+    ("rustls", &["src/bus/redis/"]),
     ("clap", &["src/cli/"]),
     ("utoipa", &["src/http/"]),
 ];

@@ -26,12 +26,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::Counter;
-use syncline_protocol::ErrorCode;
 pub use access::AccessMap;
 pub use access::Level;
 pub use keys::KeyError;
+use metrics::Counter;
 pub use revoked::RevokedList;
+use syncline_protocol::ErrorCode;
 pub use watch::Watch;
 
 use crate::clock::Clock;

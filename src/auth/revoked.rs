@@ -140,19 +140,24 @@ impl RevokedList {
         if list.covers(entry, wall_ms) {
             return None;
         }
-        let forgot = list.insert(entry.clone(), wall_ms);
+        let forgot = list.insert_one_of_many(entry.clone(), wall_ms);
         self.0.len.store(list.len(), Ordering::SeqCst);
         Some(Unsaved { version: list.version, forgot })
     }
 
     /// Everything that is in force at a moment, the oldest first.
     pub(super) fn in_force(&self, wall_ms: u64) -> Vec<Revoked> {
-        if self.0.len.load(Ordering::SeqCst) == 0 {
-            return Vec::new();
-        }
         let (mut entries, _) = self.0.read().entries();
         entries.retain(|entry| entry.until_ms() > wall_ms);
         entries
+    }
+
+    /// A hash of everything that is in force at a moment, whatever its order. 0 for nothing.
+    pub(super) fn fingerprint(&self, wall_ms: u64) -> u64 {
+        if self.0.len.load(Ordering::SeqCst) == 0 {
+            return 0;
+        }
+        self.0.read().fingerprint(wall_ms)
     }
 
     /// As [`Self::save`], with all that was added so far.
@@ -222,6 +227,23 @@ impl List {
         self.len() > self.max && self.forget_oldest()
     }
 
+    /// As [`Self::insert`], without looking through everything each time.
+    fn insert_one_of_many(&mut self, entry: Revoked, wall_ms: u64) -> bool {
+        if self.len() < self.max {
+            self.put(entry);
+            return false;
+        }
+        self.insert(entry, wall_ms)
+    }
+
+    fn fingerprint(&self, wall_ms: u64) -> u64 {
+        let hashes = |kind: u8, map: &HashMap<String, Entry>| {
+            let in_force = map.iter().filter(|(_, entry)| entry.until_ms > wall_ms);
+            in_force.map(|(name, entry)| hash(kind, name, entry)).fold(0, u64::wrapping_add)
+        };
+        hashes(0, &self.tokens).wrapping_add(hashes(1, &self.users))
+    }
+
     /// Whether what the entry refuses is refused without it, or has run out.
     fn covers(&self, entry: &Revoked, wall_ms: u64) -> bool {
         let (known, issued) = match entry {
@@ -229,8 +251,7 @@ impl List {
             Revoked::User { sub, issued_until_ms, .. } => (self.users.get(sub), *issued_until_ms),
         };
         let until_ms = entry.until_ms();
-        until_ms <= wall_ms
-            || known.is_some_and(|known| known.until_ms >= until_ms && known.issued_until_ms >= issued)
+        until_ms <= wall_ms || known.is_some_and(|known| known.until_ms >= until_ms && known.issued_until_ms >= issued)
     }
 
     fn put(&mut self, entry: Revoked) {
@@ -271,6 +292,16 @@ impl List {
         entries.sort_by_key(|(age, _)| *age);
         (entries.into_iter().map(|(_, entry)| entry).collect(), self.version)
     }
+}
+
+/// The same in every build: FNV-1a, then mixed so that sums do not cancel out.
+fn hash(kind: u8, name: &str, entry: &Entry) -> u64 {
+    let numbers = [entry.issued_until_ms.to_be_bytes(), entry.until_ms.to_be_bytes()].concat();
+    let bytes = std::iter::once(&kind).chain(&numbers).chain(name.as_bytes());
+    let fnv = bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let mixed = (fnv ^ (fnv >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    mixed ^ (mixed >> 32)
 }
 
 #[cfg(test)]

@@ -123,3 +123,52 @@ async fn what_cannot_be_saved_is_in_force_and_goes_with_the_next() {
     list.save(unsaved).await.unwrap();
     assert_eq!(RevokedList::open(&inner.join("revoked.jsonl")).unwrap().0.read().len(), 2);
 }
+
+#[test]
+fn the_same_list_has_the_same_fingerprint_in_any_order() {
+    let print = |entries: &[Revoked]| {
+        let mut list = list(10);
+        entries.iter().for_each(|entry| list.put(entry.clone()));
+        list.fingerprint(4)
+    };
+    let (a, b, c) = (token("a", 5), user("a", 1, 5), user("b", 1, 5));
+    let all = [a.clone(), b.clone(), c.clone()];
+    assert_eq!(
+        print(&all),
+        print(&[c.clone(), a.clone(), token("gone", 4), b.clone()]),
+        "what has run out is not in it"
+    );
+    let prints =
+        [&[][..], &all[..1], &all[1..2], &all[2..], &all[..2], &[token("a", 6)], &[user("a", 2, 5)]].map(print);
+    for (at, one) in prints.iter().enumerate() {
+        assert!(!prints[at + 1..].contains(one), "{prints:?}");
+    }
+    assert_eq!((prints[0], prints[4]), (0, GOLDEN_FINGERPRINT));
+}
+
+/// Nodes of other versions compute the same.
+const GOLDEN_FINGERPRINT: u64 = 7_944_896_078_653_846_136;
+
+#[test]
+fn what_another_node_refuses_is_added_once() {
+    let list = RevokedList::nowhere();
+    assert!(list.add_foreign(&token("t", 2_000), 1_000).is_some());
+    assert!(list.add_foreign(&user("alice", 500, 2_000), 1_000).is_some());
+    for known in [token("t", 2_000), token("t", 1_500), user("alice", 400, 2_000), user("alice", 500, 1_999)] {
+        assert!(list.add_foreign(&known, 1_000).is_none(), "{known:?}");
+    }
+    assert!(list.add_foreign(&token("over", 1_000), 1_000).is_none(), "it has run out");
+    assert!(list.add_foreign(&user("alice", 501, 2_000), 1_000).is_some(), "stricter");
+    assert_eq!(list.in_force(1_999).len(), 2);
+    assert_eq!(list.in_force(2_000), []);
+}
+
+#[test]
+fn a_full_list_takes_what_others_refuse_for_its_oldest() {
+    let mut list = list(2);
+    list.put(token("a", 9_000));
+    list.put(token("b", 9_000));
+    assert!(list.insert_one_of_many(token("c", 9_000), 0));
+    assert_eq!(list.len(), 2);
+    assert!(!list.tokens.contains_key("a"));
+}

@@ -149,3 +149,67 @@ impl Bus for LocalBus {
         self.net.lock().get(&self.node).is_some_and(|member| !member.is_cut)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes down what it hears.
+    #[derive(Default)]
+    struct Ear(Mutex<Vec<Option<Heard>>>);
+
+    impl Ear {
+        fn take(&self) -> Vec<Option<Heard>> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl Ears for Ear {
+        fn heard(&self, topic: &Topic, heard: Heard) {
+            assert_eq!(topic, &Topic::Nodes);
+            self.0.lock().unwrap().push(Some(heard));
+        }
+
+        fn resumed(&self) {
+            self.0.lock().unwrap().push(None);
+        }
+    }
+
+    fn heard(missed: bool, body: &'static str) -> Option<Heard> {
+        Some(Heard { from: NodeId(1), missed, body: Bytes::from_static(body.as_bytes()) })
+    }
+
+    #[tokio::test]
+    async fn nodes_hear_each_other_unless_they_are_cut() {
+        let net = LocalNet::new();
+        let (a, b, ear, own) =
+            (net.join(NodeId(1)), net.join(NodeId(2)), Arc::new(Ear::default()), Arc::new(Ear::default()));
+        net.listen(NodeId(2), ear.clone());
+        net.listen(NodeId(1), own.clone());
+        let say = |body: &'static str| a.publish(&Topic::Nodes, Bytes::from_static(body.as_bytes()));
+        say("nobody listens");
+        a.subscribe(&Topic::Nodes).await;
+        b.subscribe(&Topic::Nodes).await;
+        say("one");
+        net.cut(NodeId(2));
+        say("lost");
+        assert!(a.is_up() && !b.is_up());
+        net.heal(NodeId(2));
+        say("two");
+        net.cut(NodeId(1));
+        say("lost too");
+        net.heal(NodeId(1));
+        say("three");
+        b.forget(NodeId(1));
+        say("four");
+        b.unsubscribe(&Topic::Nodes);
+        say("nobody listens again");
+        let (yes, no) = (true, false);
+        assert_eq!(ear.take(), [heard(no, "one"), None, heard(yes, "two"), heard(yes, "three"), heard(yes, "four")]);
+        assert_eq!(own.take(), [None], "nobody hears itself");
+        net.kill(NodeId(2));
+        assert!(!b.is_up());
+        b.publish(&Topic::Nodes, Bytes::new());
+        assert_eq!(own.take(), []);
+    }
+}

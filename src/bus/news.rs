@@ -49,7 +49,7 @@ pub struct Alive {
     pub keeps: Keeps,
     /// Its clock: milliseconds since 1970, UTC.
     pub at_ms: u64,
-    /// [`crate::auth::told::fingerprint`] of what it refuses at that moment.
+    /// [`crate::auth::Auth::refusal_fingerprint`] at that moment.
     pub refuses: u64,
     /// Of the program; at most 64 bytes.
     pub version: String,

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::debug;
 use tracing::info;
 use tracing::warn;
@@ -50,6 +51,9 @@ pub use address::AddressError;
 /// Between two attempts to reach Redis: doubled each time up to the second one, then a random part of that.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A session that lasts so long was no accident: the next one may begin soon. What breaks each session at once, a message that
+/// Redis refuses for example, must not do so many times a second.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// One node's way to the others over Redis.
 pub struct RedisBus {
@@ -98,9 +102,12 @@ impl RedisBus {
         let mut pause = PAUSE_MIN;
         let mut told = false;
         loop {
+            let begun = Instant::now();
             let error = session::hold(&self, &ears).await;
-            if self.end_session() {
-                (pause, told) = (PAUSE_MIN, false);
+            let was_up = self.end_session();
+            told &= !was_up;
+            if was_up && begun.elapsed() > STEADY {
+                pause = PAUSE_MIN;
             }
             if told {
                 debug!(event = "bus_away", %error);

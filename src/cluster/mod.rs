@@ -24,7 +24,6 @@ use tracing::info;
 use tracing::warn;
 
 use crate::auth::Auth;
-use crate::auth::told;
 use crate::auth::told::Notice;
 use crate::bus::Ears;
 use crate::bus::Heard;
@@ -78,6 +77,8 @@ pub struct Cluster {
     /// Something that was taken back elsewhere is to be written down.
     to_keep: Notify,
     draining: AtomicBool,
+    /// Whether the last word was said.
+    gone: AtomicBool,
 }
 
 struct State {
@@ -94,8 +95,14 @@ impl Cluster {
         let nodes = Nodes::new(parts.heartbeat, parts.clock.now().moment);
         let state = State { nodes, refusals: Refusals::default(), asks: true };
         parts.metrics.nodes_alive.set(1.0);
-        let (sooner, to_keep) = (Notify::new(), Notify::new());
-        Arc::new(Self { parts, state: Mutex::new(state), sooner, to_keep, draining: AtomicBool::new(false) })
+        Arc::new(Self {
+            parts,
+            state: Mutex::new(state),
+            sooner: Notify::new(),
+            to_keep: Notify::new(),
+            draining: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        })
     }
 
     /// This node.
@@ -145,8 +152,9 @@ impl Cluster {
         self.hasten();
     }
 
-    /// Tells the others that this node ends, and everything that was here with it.
+    /// Tells the others that this node ends, and everything that was here with it. Its last word.
     pub fn say_goodbye(&self) {
+        self.gone.store(true, Ordering::SeqCst);
         self.say(&News::Goodbye);
     }
 
@@ -175,6 +183,9 @@ impl Cluster {
     }
 
     fn say_alive(&self) {
+        if self.gone.load(Ordering::SeqCst) {
+            return;
+        }
         let at_ms = self.parts.clock.now().wall_ms;
         let asks = std::mem::take(&mut self.lock().asks);
         self.say(&News::Alive(Alive {
@@ -182,7 +193,7 @@ impl Cluster {
             draining: self.draining.load(Ordering::Relaxed),
             keeps: self.parts.keeps,
             at_ms,
-            refuses: told::fingerprint(&self.parts.auth.refused(at_ms)),
+            refuses: self.parts.auth.refusal_fingerprint(at_ms),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }));
     }
@@ -229,7 +240,7 @@ impl Cluster {
 
     fn hear_alive(&self, from: NodeId, alive: &Alive) {
         let now = self.parts.clock.now().moment;
-        let ours = told::fingerprint(&self.parts.auth.refused(alive.at_ms));
+        let ours = self.parts.auth.refusal_fingerprint(alive.at_ms);
         let wait = LIST_WAIT.mul_f64(rand::random_range(0.0..1.0));
         let arrival = {
             let mut state = self.lock();

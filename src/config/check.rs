@@ -68,7 +68,9 @@ fn wrong_bus(url: &str) -> Option<&'static str> {
     let Some((scheme, _)) = url.split_once("://") else { return Some(A_REDIS) };
     match scheme.to_ascii_lowercase().as_str() {
         "redis" | "valkey" => {}
-        "rediss" | "valkeys" if url.contains('#') => return Some("a certificate is always checked: nothing may follow a #"),
+        "rediss" | "valkeys" if url.contains('#') => {
+            return Some("a certificate is always checked: nothing may follow a #");
+        }
         "rediss" | "valkeys" => {}
         "redis+unix" | "valkey+unix" | "unix" => return None,
         word if word.contains("sentinel") => {

@@ -201,17 +201,60 @@ fn keys_come_over_a_safe_way() {
 }
 
 #[test]
-fn what_comes_later_is_refused_clearly() {
-    let mistake = only_mistake(from_environment(&[KEY, ("SYNCLINE_BUS__URL", "redis://u:hunter2@h")]));
-    assert!(mistake.contains("not supported by this build yet"), "{mistake}");
-    assert!(!mistake.contains("hunter2"));
-}
-
-#[test]
 fn a_database_is_taken_and_what_opens_it_not_shown() {
     let loaded = from_environment(&[KEY, ("SYNCLINE_STORE__URL", "postgres://u:hunter2@h/db")]).expect("it is fine");
     assert!(matches!(loaded.config.store.url, StoreUrl::Postgres(_)));
     assert!(!format!("{:?} {}", loaded.config, loaded.to_toml()).contains("hunter2"));
+}
+
+#[test]
+fn the_bus_is_one_redis() {
+    for (url, part) in [
+        ("redis://h", None),
+        ("REDIS://u:hunter2@h:1/15", None),
+        ("rediss://:hunter2@redis.example:6380", None),
+        ("valkeys://h/", None),
+        ("redis+unix:///run/redis.sock", None),
+        ("redis+sentinel://u:hunter2@h:26379/mymaster", Some("follows the master")),
+        ("redis-sentinel://:hunter2@h", Some("follows the master")),
+        ("redis+cluster://u:hunter2@h", Some("any one node")),
+        ("redis-cluster://u:hunter2@h", Some("any one node")),
+        ("rediss+cluster://u:hunter2@h", Some("any one node")),
+        ("rediss://u:hunter2@h#insecure", Some("always checked")),
+        ("redis://", Some("a host")),
+        ("redis://u:hunter2@h:99999", Some("a host")),
+        ("redis://u:hunter2@h/orders", Some("database number")),
+        ("nats://u:hunter2@h", Some("expected redis://")),
+        ("h:6379", Some("expected redis://")),
+    ] {
+        let loaded = from_environment(&[KEY, ("SYNCLINE_BUS__URL", url)]);
+        match part {
+            None => {
+                assert!(!format!("{:?} {}", loaded, loaded.as_ref().unwrap().to_toml()).contains("hunter2"), "{url}")
+            }
+            Some(part) => {
+                let mistake = only_mistake(loaded);
+                assert!(mistake.contains(part) && mistake.contains("bus.url"), "{mistake}");
+                assert!(!mistake.contains("hunter2"), "{mistake}");
+            }
+        }
+    }
+    for prefix in ["a:b", "a b", "*", "a/b", "ü", &"x".repeat(65)] {
+        let mistake = only_mistake(from_environment(&[KEY, ("SYNCLINE_BUS__PREFIX", prefix)]));
+        assert!(mistake.contains("bus.prefix"), "{mistake}");
+    }
+    assert!(from_environment(&[KEY, ("SYNCLINE_BUS__PREFIX", "Sync_1.2-x")]).is_ok());
+}
+
+#[test]
+fn nodes_that_keep_documents_apart_are_warned_of() {
+    let warnings = |store: &str| {
+        let loaded = from_environment(&[KEY, ("SYNCLINE_BUS__URL", "redis://h"), ("SYNCLINE_STORE__URL", store)]);
+        loaded.unwrap().warnings.join("\n")
+    };
+    for store in ["sled:", "memory:"] {
+        assert!(warnings(store).contains("away until it returns"), "{store}");
+    }
 }
 
 #[test]

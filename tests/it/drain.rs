@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use syncline_protocol::channel::DocumentMessage;
 
 use crate::server::Ended;
+use crate::server::PATIENCE;
 use crate::server::Server;
 use crate::server::Setup;
 use crate::server::assert_no_panic;
@@ -138,6 +139,61 @@ async fn sigint_is_as_good() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_impatient_second_signal_changes_nothing() {
     drained_by(&["TERM", "TERM", "INT"]).await;
+}
+
+/// What a client gets that asks for a WebSocket.
+async fn upgrade(server: &Server, path: &str) -> reqwest::Response {
+    let request = reqwest::Client::new().get(server.url(path)).header("connection", "upgrade");
+    let request = request.header("upgrade", "websocket").header("sec-websocket-version", "13");
+    request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.unwrap()
+}
+
+async fn says_draining(response: reqwest::Response, what: &str) {
+    assert_eq!(response.status(), 503, "{what}");
+    let body: serde_json::Value = response.json().await.unwrap();
+    assert_eq!((&body["code"], &body["data"]["reason"]), (&"OVERLOADED".into(), &"draining".into()), "{what}");
+}
+
+async fn not_ready(server: &Server) {
+    let seen = async {
+        while reqwest::get(server.url("/readyz")).await.expect("somebody still answers").status() == 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.expect("it is not ready any more");
+}
+
+#[tokio::test]
+async fn it_is_not_ready_before_the_first_close_and_a_second_signal_ends_the_wait() {
+    // The first time nobody would be sent away within the test, the second time hardly anybody.
+    for waits in ["DRAIN__DELAY_SECONDS", "DRAIN__STAGGER_SECONDS"] {
+        let server = Setup::dev().set("DRAIN__STAGGER_SECONDS", 0).set(waits, 600).start().await;
+        let mut sockets = Vec::new();
+        for _ in 0..5 {
+            let mut socket = server.ws("doc", None).await;
+            socket.greeted().await.unwrap();
+            sockets.push(socket);
+        }
+        server.signal("TERM");
+        not_ready(&server).await;
+        for path in ["/sync/doc", "/collab", "/socket.io/?EIO=4&transport=websocket"] {
+            says_draining(upgrade(&server, path).await, path).await;
+        }
+        let poll = reqwest::get(server.url("/socket.io/?EIO=4&transport=polling")).await.unwrap();
+        says_draining(poll, "polling").await;
+        says_draining(reqwest::get(server.url("/readyz")).await.unwrap(), "readiness").await;
+        assert_eq!(reqwest::get(server.url("/healthz")).await.unwrap().status(), 200);
+        let update = Pad::new(1).paste("still here");
+        if waits == "DRAIN__DELAY_SECONDS" {
+            sockets[0].update(update.clone()).await;
+            assert_eq!(sockets[0].acknowledged(&update).await, Ok(()));
+        }
+        server.signal("TERM");
+        for socket in &mut sockets {
+            assert_eq!(socket.closed().await, (1012, "RESTART".to_owned()));
+        }
+        went_well(&server.ended().await);
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! Black-box tests over real ports and real files: one binary, a file a story.
 
 mod auth;
+mod bus;
 mod callback;
 mod cli;
+mod cluster;
 mod collab_hostile;
 mod config;
 mod conformance;

@@ -53,6 +53,12 @@ impl Setup {
         self
     }
 
+    /// A variable of somebody else's.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// What has no variable.
     pub(crate) fn file(self, toml: &str) -> Self {
         std::fs::write(self.config(), toml).unwrap();
