@@ -73,6 +73,8 @@ pub enum Audience {
     User(Arc<str>),
     /// Everybody in the room but the connection that it comes from.
     Others(u64),
+    /// The same, where that is a connection of another node: its number means nobody here.
+    OthersElsewhere(u64),
 }
 
 /// Somebody who listens, as far as it decides what is heard.
@@ -174,7 +176,7 @@ pub struct Event {
     pub audience: Audience,
     /// All of it as one JSON object, on one line.
     pub json: Bytes,
-    /// The same in every room in which the same fact is told, and in no other event of this process; 0 for what is told in
+    /// The same in every room in which the same fact is told, and in no other event of any node; 0 for what is told in
     /// one room alone. A connection in several of those rooms passes on the first that it hears.
     pub story: u64,
     shown: Shown,
@@ -188,6 +190,18 @@ impl Event {
         let json = serde_json::to_vec(&body).expect("strings and JSON values are JSON").into();
         let Happening { name, audience, .. } = happening;
         Self { id, name, audience, json, story: 0, shown: Shown::default() }
+    }
+
+    /// An event that another node encoded: one JSON object on one line, with this id in it.
+    #[must_use]
+    pub fn received(id: EventId, name: String, audience: Audience, json: Bytes, story: u64) -> Self {
+        Self { id, name: name.into(), audience, json, story, shown: Shown::default() }
+    }
+
+    /// Says who hears it.
+    #[must_use]
+    pub fn for_audience(self, audience: Audience) -> Self {
+        Self { audience, ..self }
     }
 
     /// Says which story it tells.
@@ -214,7 +228,7 @@ impl Event {
     #[must_use]
     pub fn is_for(&self, listener: &Listener) -> bool {
         match &self.audience {
-            Audience::Room => true,
+            Audience::Room | Audience::OthersElsewhere(_) => true,
             Audience::User(only) => listener.user.as_ref() == Some(only),
             Audience::Others(from) => listener.peer != Some(*from),
         }

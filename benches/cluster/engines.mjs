@@ -38,18 +38,19 @@ export const processorMs = (pid) => {
 /** A process of ours that is asked things and answers; the other side is `answer` of `benches/rooms/processes.mjs`. */
 export class Worker {
   #child
+  #ended
 
   constructor (file) {
     this.#child = fork(fileURLToPath(new URL(file, import.meta.url)))
+    this.#ended = once(this.#child, 'exit').then(([code]) => { throw new Error(`the worker ended (${code})`) })
+    this.#ended.catch(() => {})
     process.once('exit', () => this.#child.kill('SIGKILL'))
   }
 
   /** One question at a time. */
   async ask (what, details = {}) {
     this.#child.send({ what, ...details })
-    const ended = once(this.#child, 'exit').then(([code]) => { throw new Error(`${what}: the worker ended (${code})`) })
-    ended.catch(() => {})
-    const [{ error, answer }] = await Promise.race([once(this.#child, 'message'), ended])
+    const [{ error, answer }] = await Promise.race([once(this.#child, 'message'), this.#ended])
     if (error !== undefined) throw new Error(`${what}: ${error}`)
     return answer
   }

@@ -17,6 +17,7 @@ use syncline::config;
 use syncline::config::KeySource;
 use syncline::config::Sources;
 use syncline::document::awareness::Awareness;
+use syncline::document::awareness::Speaker;
 use syncline::document::request::ReaderId;
 use syncline::outbox::Budget;
 use syncline::outbox::Outbox;
@@ -232,9 +233,10 @@ fn decoding(count: usize) -> Operation {
 // ---- who is here ---------------------------------------------------------------------------------------------------
 
 fn crowd() -> Awareness {
+    let speaker = |client| Speaker { id: ReaderId(client), echoes: true };
     let mut awareness = Awareness::default();
     for client in 1..=PEOPLE {
-        awareness.apply(Moment(1_000), ReaderId(client), &[cursor(client, 1)], |_| false);
+        awareness.apply(Moment(1_000), speaker(client), &[cursor(client, 1)], |_| false);
     }
     awareness
 }
@@ -244,7 +246,7 @@ fn presence_applied() -> Operation {
     let mut awareness = crowd();
     Box::new(move |round| {
         let (client, clock) = (round as u64 % PEOPLE + 1, round as u64 / PEOPLE + 2);
-        let changes = awareness.apply(Moment(1_000), ReaderId(client), &[cursor(client, clock)], |_| false);
+        let changes = awareness.apply(Moment(1_000), speaker(client), &[cursor(client, clock)], |_| false);
         assert_eq!(changes.changed, [client]);
         black_box(awareness.encode(&changes.changed));
     })

@@ -22,6 +22,11 @@ use crate::config::StoreUrl;
 use crate::document::core;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::room::Courier;
+use crate::room::FeedLimits;
+use crate::room::Feeds;
+use crate::room::Logs;
+use crate::room::Waits;
 
 /// The last words wait so long for a bus that is slow.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
@@ -64,6 +69,22 @@ fn keeps(config: &Config) -> Keeps {
     }
 }
 
+/// The rooms of this process, and of all others if there can be any.
+pub(super) fn rooms(
+    config: &Config,
+    way: Option<&Way>,
+    limits: FeedLimits,
+    clock: Clock,
+    courier: &Arc<Courier>,
+) -> Arc<Feeds> {
+    let Some(way) = way else { return Feeds::new(limits, clock) };
+    let logs = match keeps(config) {
+        Keeps::Shared { .. } => Logs::Shared,
+        Keeps::Apart => Logs::Apart,
+    };
+    Feeds::linked(limits, clock, way.link(), logs, courier.clone(), Waits::default())
+}
+
 impl Way {
     pub(super) fn link(&self) -> Link {
         self.link.clone()
@@ -73,7 +94,7 @@ impl Way {
     pub(super) fn join(
         self,
         config: &Config,
-        hub: &Arc<Hub>,
+        (hub, feeds): (&Arc<Hub>, &Arc<Feeds>),
         auth: &Arc<Auth>,
         clock: Clock,
         metrics: &Arc<Metrics>,
@@ -83,6 +104,7 @@ impl Way {
         let cluster = Cluster::new(Parts {
             link,
             hub: hub.clone(),
+            feeds: feeds.clone(),
             auth: auth.clone(),
             clock,
             metrics: metrics.clone(),

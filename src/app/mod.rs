@@ -206,8 +206,8 @@ impl Server {
         // A failure was logged, and is no reason not to start: clients are told to come back, and the keys are asked for again.
         let _ = auth.refresh().await;
         let outboxes = Budget::new(unlimited(config.limits.outbox_total_bytes));
-        let feeds = Feeds::new(feed_limits(&config), clock);
         let courier = Arc::new(Courier::new(courier_limits(&config)));
+        let feeds = cluster::rooms(&config, way.as_ref(), feed_limits(&config), clock, &courier);
         let around = Surroundings {
             store: store.clone(),
             clock,
@@ -225,7 +225,7 @@ impl Server {
             link: way.as_ref().map(Way::link),
         };
         let hub = Hub::new(around, inbox_limits(&config), outboxes.clone(), tasks.clone());
-        let member = way.map(|way| way.join(&config, &hub, &auth, clock, &metrics, &tasks));
+        let member = way.map(|way| way.join(&config, (&hub, &feeds), &auth, clock, &metrics, &tasks));
         let origins = Arc::new(Origins::new(&config.auth.allowed_origins, config.dev));
         let sockets = Arc::new(Sockets {
             hub: hub.clone(),
@@ -401,6 +401,7 @@ fn spawn_upkeep(
             () = upkeep => {}
             () = telling => {}
             () = feeds.keep_streaming() => {}
+            () = feeds.keep_linked() => {}
             () = sockets.auth.keep_fresh() => {}
             () = stopped.cancelled() => {}
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  bus ─▶ documents' topics ─▶ hub
+//!      ─▶ rooms' topics ─▶ feeds
 //!      ─▶ the cluster's topic ─▶ nodes (who is alive), auth (what was taken back), hub (documents that are kept apart)
 //! ```
 //! [`nodes`] decides, this carries out. Nothing here waits but the two loops that the composition root runs.
@@ -38,6 +39,7 @@ use crate::clock::Clock;
 use crate::document::mail::PeerMail;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::room::Feeds;
 
 use nodes::Arrival;
 use nodes::Nodes;
@@ -56,6 +58,8 @@ pub struct Parts {
     pub link: Link,
     /// The documents.
     pub hub: Arc<Hub>,
+    /// The rooms.
+    pub feeds: Arc<Feeds>,
     /// Who may do what.
     pub auth: Arc<Auth>,
     /// The clock.
@@ -207,6 +211,7 @@ impl Cluster {
         self.count();
         self.parts.link.bus.forget(node);
         self.parts.hub.deliver_to_all(|| PeerMail::Lost(node));
+        self.parts.feeds.lost(node);
     }
 
     fn hear_news(&self, from: NodeId, news: News) {
@@ -256,6 +261,7 @@ impl Cluster {
                 self.welcome(from, alive);
                 // It was given up here, and may not know: its users are to be told of again, and so are those here.
                 self.parts.hub.deliver_to_all(|| PeerMail::Resumed);
+                self.parts.feeds.resumed();
             }
             Arrival::Refused => warn!(event = "node_refused", node = %from),
         }
@@ -296,8 +302,7 @@ impl Ears for Cluster {
         let Heard { from, missed, body } = heard;
         match topic {
             Topic::Doc(doc) => self.parts.hub.deliver(doc, PeerMail::Said { from, missed, body }),
-            // Nobody listens to rooms.
-            Topic::Room(_) => {}
+            Topic::Room(room) => self.parts.feeds.heard(room, Heard { from, missed, body }),
             Topic::Nodes => match News::decode(body) {
                 Some(news) => self.hear_news(from, news),
                 None => self.parts.metrics.bus_unreadable.increment(1),
@@ -309,6 +314,7 @@ impl Ears for Cluster {
         self.lock().asks = true;
         self.hasten();
         self.parts.hub.deliver_to_all(|| PeerMail::Resumed);
+        self.parts.feeds.resumed();
     }
 }
 

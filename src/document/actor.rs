@@ -440,7 +440,9 @@ impl Actor {
 
     fn retire(&mut self) {
         self.retired = self.mails.is_empty() && (self.release)(&self.inbox);
-        if !self.retired {
+        if self.retired {
+            self.leave_peers(); // At once: whoever comes next says that this node holds it, and must not be taken back.
+        } else {
             self.core.stay(self.around.clock.now());
         }
     }

@@ -41,6 +41,16 @@ struct Known {
     renewed: Moment,
 }
 
+/// A connection that says who is present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speaker {
+    /// Which one.
+    pub id: ReaderId,
+    /// Whether its client sends back what it hears of others, and speaks up at once when it hears that it is gone itself.
+    /// That is so where the language is `y-websocket`'s; Hocuspocus providers do neither.
+    pub echoes: bool,
+}
+
 /// What rooms are to hear of one client.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Turn {
@@ -61,12 +71,12 @@ pub struct Changes {
 }
 
 impl Awareness {
-    /// Merges what `from` says. `may_take` decides whether `from` may take an id over from a live connection: true for
+    /// Merges what a connection says. `may_take` decides whether it may take an id over from a live connection: true for
     /// the same user, whose old connection is then a dead one that was not noticed yet.
     pub fn apply(
         &mut self,
         now: Moment,
-        from: ReaderId,
+        Speaker { id: from, echoes }: Speaker,
         entries: &[Entry],
         may_take: impl Fn(ReaderId) -> bool,
     ) -> Changes {
@@ -75,9 +85,31 @@ impl Awareness {
         let introduces =
             matches!(entries, [entry] if self.owns(from, entry.client) || self.owned(from).count() < OWNED_MAX);
         for entry in entries {
-            self.apply_one(now, from, entry, introduces, &may_take, &mut changes);
+            let back = if introduces && !echoes { self.back(from, entry, &may_take, &mut changes) } else { None };
+            self.apply_one(now, from, back.as_ref().unwrap_or(entry), introduces, &may_take, &mut changes);
         }
         changes
+    }
+
+    /// A client that comes back on another connection goes on at the clock that it had. If it was seen going, it is back at
+    /// a later one, which it learns of; if it was not, the connection is its own all the same.
+    fn back(
+        &mut self,
+        from: ReaderId,
+        entry: &Entry,
+        may_take: &impl Fn(ReaderId) -> bool,
+        changes: &mut Changes,
+    ) -> Option<Entry> {
+        let known = self.known.get_mut(&entry.client).filter(|known| entry.clock <= known.clock)?;
+        entry.state.as_ref()?;
+        if known.state.is_some() {
+            if known.owner.is_some_and(|owner| owner != from && may_take(owner)) && known.clock == entry.clock {
+                known.owner = Some(from);
+            }
+            return None;
+        }
+        changes.stale.push(entry.client);
+        Some(Entry { clock: known.clock + 1, ..entry.clone() })
     }
 
     fn apply_one(
@@ -164,6 +196,14 @@ impl Awareness {
         encode(entries.iter())
     }
 
+    /// Encoded entries that say of `clients` that they were gone, as somebody has to hear it who did not notice.
+    #[must_use]
+    pub fn encode_gone(&self, clients: &[u64]) -> Bytes {
+        let gone = |entry: Entry| Entry { clock: entry.clock - u64::from(entry.state.is_some()), state: None, ..entry };
+        let entries: Vec<Entry> = clients.iter().filter_map(|client| self.entry(*client)).map(gone).collect();
+        encode(entries.iter())
+    }
+
     /// The encoded entries of everybody, present or known to have gone; `None` when there is nobody.
     #[must_use]
     pub fn encode_all(&self) -> Option<Bytes> {
@@ -232,7 +272,11 @@ mod tests {
     }
 
     fn say(awareness: &mut Awareness, from: ReaderId, client: u64, clock: u64, state: Option<&'static str>) -> Changes {
-        awareness.apply(NOW, from, &[entry(client, clock, state)], |_| false)
+        awareness.apply(NOW, echoing(from), &[entry(client, clock, state)], |_| false)
+    }
+
+    fn echoing(id: ReaderId) -> Speaker {
+        Speaker { id, echoes: true }
     }
 
     fn changed(clients: &[u64]) -> Changes {
@@ -268,12 +312,30 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_does_not_speak_up_is_back_all_the_same() {
+        let mut awareness = Awareness::default();
+        let bob = Speaker { id: BOB, echoes: false };
+        say(&mut awareness, ALICE, 7, 5, Some("{}"));
+        awareness.leave(ALICE);
+        let back = awareness.apply(NOW, bob, &[entry(7, 5, Some("[]"))], |_| false);
+        assert_eq!(back, Changes { changed: vec![7], stale: vec![7] });
+        assert_eq!(awareness.encode(&[7]), encode([entry(7, 6, Some("[]"))].iter()));
+        assert_eq!(awareness.leave(BOB), vec![7]);
+
+        // Its old connection is not known to be dead yet.
+        say(&mut awareness, ALICE, 8, 5, Some("{}"));
+        assert_eq!(awareness.apply(NOW, bob, &[entry(8, 5, Some("{}"))], |_| true), changed(&[]));
+        assert_eq!(awareness.leave(ALICE), Vec::<u64>::new());
+        assert_eq!(awareness.leave(BOB), vec![8]);
+    }
+
+    #[test]
     fn nobody_speaks_for_another_live_connection() {
         let mut awareness = Awareness::default();
         say(&mut awareness, ALICE, 7, 5, Some("{}"));
         assert_eq!(say(&mut awareness, BOB, 7, 6, Some("{\"name\":\"not alice\"}")), changed(&[]));
         assert_eq!(say(&mut awareness, BOB, 7, 6, None), changed(&[]));
-        let same_user = awareness.apply(NOW, BOB, &[entry(7, 6, Some("{}"))], |_| true);
+        let same_user = awareness.apply(NOW, echoing(BOB), &[entry(7, 6, Some("{}"))], |_| true);
         assert_eq!(same_user, changed(&[7]));
         assert_eq!(awareness.leave(ALICE), Vec::<u64>::new());
         assert_eq!(awareness.leave(BOB), vec![7]);
@@ -283,7 +345,7 @@ mod tests {
     fn a_relayed_state_has_no_owner_and_expires() {
         let mut awareness = Awareness::default();
         let relayed = [entry(7, 1, Some("{}")), entry(8, 1, Some("{}"))];
-        assert_eq!(awareness.apply(NOW, ALICE, &relayed, |_| false), changed(&[7, 8]));
+        assert_eq!(awareness.apply(NOW, echoing(ALICE), &relayed, |_| false), changed(&[7, 8]));
         assert_eq!(awareness.leave(ALICE), Vec::<u64>::new());
         assert_eq!(awareness.expire(NOW.after(Duration::from_secs(29))), Vec::<u64>::new());
         assert_eq!(awareness.deadline(), Some(NOW.after(OUTDATED)));
@@ -301,7 +363,7 @@ mod tests {
         assert_eq!(awareness.turn(7), Turn { hidden_by: None, shown_by: shown_by(ALICE, "[]") });
 
         // Her other connection is heard, while this one was not noticed to be dead.
-        awareness.apply(NOW, BOB, &[entry(7, 3, Some("{}"))], |_| true);
+        awareness.apply(NOW, echoing(BOB), &[entry(7, 3, Some("{}"))], |_| true);
         assert_eq!(awareness.turn(7), Turn { hidden_by: Some(ALICE), shown_by: shown_by(BOB, "{}") });
         say(&mut awareness, BOB, 7, 4, None);
         assert_eq!(awareness.turn(7), Turn { hidden_by: Some(BOB), shown_by: None });
@@ -310,7 +372,7 @@ mod tests {
         // Came and went before rooms were told, never was here, and nobody's.
         say(&mut awareness, ALICE, 8, 1, Some("{}"));
         awareness.leave(ALICE);
-        awareness.apply(NOW, BOB, &[entry(1, 1, Some("{}")), entry(2, 1, Some("{}"))], |_| false);
+        awareness.apply(NOW, echoing(BOB), &[entry(1, 1, Some("{}")), entry(2, 1, Some("{}"))], |_| false);
         for client in [8, 9, 1] {
             assert_eq!(awareness.turn(client), Turn::default());
         }

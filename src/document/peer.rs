@@ -85,6 +85,8 @@ pub struct Digest {
     pub clocks: Bytes,
     /// A hash of what is deleted: two that have the same give the same.
     pub deleted: u64,
+    /// A hash of the sender's clients: whoever knows others missed some.
+    pub readers: u64,
     /// Whether the sender wants to hear what the others have: it has just loaded the document, or missed something.
     pub asks: bool,
 }
@@ -126,6 +128,7 @@ impl PeerMessage {
                 write_var_uint(&mut out, digest.last.0);
                 write_var_bytes(&mut out, &digest.clocks);
                 out.put_u64(digest.deleted);
+                out.put_u64(digest.readers);
                 out.put_u8(digest.asks.into());
             }
             Self::Ask { epoch, whom, have } => {
@@ -187,6 +190,7 @@ fn read(reader: &mut Reader) -> Result<Option<PeerMessage>, ReadError> {
             last: Seq(reader.var_uint()?),
             clocks: reader.var_bytes()?,
             deleted: read_u64(reader)?,
+            readers: read_u64(reader)?,
             asks: reader.u8()? != 0,
         }),
         2 => PeerMessage::Ask {
@@ -305,9 +309,9 @@ mod tests {
         prop_oneof![
             (epoch(), number(), prop::collection::vec(record(), 0..4))
                 .prop_map(|(epoch, first, records)| { PeerMessage::Records { epoch, first: Seq(first), records } }),
-            (epoch(), number(), bytes(), any::<u64>(), any::<bool>()).prop_map(
-                |(epoch, last, clocks, deleted, asks)| {
-                    PeerMessage::Digest(Digest { epoch, last: Seq(last), clocks, deleted, asks })
+            (epoch(), number(), bytes(), any::<(u64, u64)>(), any::<bool>()).prop_map(
+                |(epoch, last, clocks, (deleted, readers), asks)| {
+                    PeerMessage::Digest(Digest { epoch, last: Seq(last), clocks, deleted, readers, asks })
                 }
             ),
             (epoch(), any::<u64>(), bytes()).prop_map(|(epoch, whom, have)| PeerMessage::Ask {

@@ -91,7 +91,7 @@ pub(super) async fn read_members(
     RoomPath(room): RoomPath,
 ) -> Result<Json<Members>, Problem> {
     caller.require_room(Level::Read, &room).await?;
-    Ok(Json(Members { members: state.feeds.members(&room) }))
+    Ok(Json(Members { members: state.feeds.members_everywhere(&room).await }))
 }
 
 /// What happens in a room, from now on or from the last event that the caller knows, as server-sent events.
@@ -125,7 +125,7 @@ pub(super) async fn read_events(
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?").to_owned());
     let since = header.or(last_event_id).filter(|id| !id.is_empty());
     find_document(&state, &room).await?;
-    let live = Live::begin(&state, caller.identity(), room, filter, since.as_deref())?;
+    let live = Live::begin(&state, caller.identity(), room, filter, since.as_deref()).await?;
     Ok(Sse::new(live.into_stream()))
 }
 

@@ -74,11 +74,11 @@ pub(super) struct Shows {
 }
 
 impl Shows {
-    /// A status is one thing in all rooms: the same number for the same status of the same connection.
-    fn stories(&self, peer: u64) -> Stories {
+    /// A status is one thing in all rooms, and on all nodes: the same number for the same status of the same client.
+    fn stories(&self, user: Option<&str>, client: u64) -> Stories {
         let number = |rev: u64| {
             let mut hasher = DefaultHasher::new();
-            (peer, rev).hash(&mut hasher);
+            (user, client, rev).hash(&mut hasher);
             Stories::From(hasher.finish() | 1 << 63)
         };
         self.status_rev.as_u64().map_or(Stories::None, number)
@@ -142,7 +142,7 @@ impl Words {
             let happening = happening.both("clientId", client);
             all.push(Told { key: format!("{what} {client}"), who: who.clone(), stories, happening });
         };
-        let stories = after.stories(who.peer);
+        let stories = after.stories(who.user.as_deref(), client);
         let mut tell = |what: &str, happening: Happening| tell_as(what, Stories::None, happening);
         if before.cursor != after.cursor {
             tell("cursor", self.about(who, "user:cursor-moved").both("position", after.cursor));

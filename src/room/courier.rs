@@ -1,17 +1,29 @@
 //! What one user is to acknowledge: kept until one of the user's connections says that it has it, also while there is none.
+//! Nodes that hold the user's room have it, too, and each says to the others what it was given and what was acknowledged.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use syncline_protocol::Moment;
 use tokio::sync::watch;
 
+use crate::bus::Link;
+use crate::bus::Topic;
 use crate::event::Event;
+use crate::event::EventId;
+use crate::name::RoomName;
+
+use super::wire::Message;
+
+/// Ids of one user's last parcels that were acknowledged: another node may not have heard of it, and hand one in again.
+const SIGNED_MAX: usize = 100;
 
 /// What is kept for users.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +56,26 @@ pub struct Parcel {
 pub struct Courier {
     limits: CourierLimits,
     state: Mutex<State>,
+    others: Others,
+}
+
+/// The way to other nodes, where there may be any.
+#[derive(Default)]
+struct Others(OnceLock<Link>);
+
+impl fmt::Debug for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "some" } else { "none" })
+    }
+}
+
+impl Others {
+    fn say(&self, user: &str, message: &Message) {
+        // Who has no room has no connection either.
+        if let (Some(link), Ok(room)) = (self.0.get(), RoomName::parse(&format!("user:{user}"))) {
+            link.bus.publish(&Topic::Room(room), message.encode());
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,13 +90,21 @@ struct Pouch {
     parcels: VecDeque<Parcel>,
     /// The number of the last parcel: wakes the user's connections.
     told: watch::Sender<u64>,
+    /// Those that the user has, and that may come from another node still.
+    signed: VecDeque<EventId>,
 }
 
 impl Courier {
     /// Nothing to deliver.
     #[must_use]
     pub fn new(limits: CourierLimits) -> Self {
-        Self { limits, state: Mutex::default() }
+        Self { limits, state: Mutex::default(), others: Others::default() }
+    }
+
+    /// There are other nodes.
+    pub(super) fn link(&self, link: Link) {
+        // Once: a process has one bus.
+        let _ = self.others.0.set(link);
     }
 
     /// Takes an event for a user.
@@ -72,6 +112,37 @@ impl Courier {
     /// # Errors
     /// [`CourierFull`].
     pub fn hand_in(&self, user: &Arc<str>, event: Event, now: Moment) -> Result<(), CourierFull> {
+        let parcel = Message::Parcel { age_ms: 0, event: event.clone() };
+        self.keep(user, event, now, now)?;
+        self.others.say(user, &parcel);
+        Ok(())
+    }
+
+    /// Takes over what another node was given at that time. Full: that one goes on to keep it.
+    pub(super) fn take_over(&self, user: &Arc<str>, event: Event, at: Moment, now: Moment) {
+        let is_known = |pouch: &Pouch| {
+            pouch.signed.contains(&event.id) || pouch.parcels.iter().any(|parcel| parcel.event.id == event.id)
+        };
+        let is_new = !self.lock().users.get(user).is_some_and(is_known);
+        if is_new && self.keep(user, event, at, now).is_err() {
+            tracing::debug!(event = "parcel_not_taken_over", userId = &**user);
+        }
+    }
+
+    /// Says to the other nodes what waits for a user.
+    pub(super) fn share(&self, user: &str, now: Moment) {
+        for Parcel { event, at, .. } in self.waiting(user, 0, now) {
+            let age_ms = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+            self.others.say(user, &Message::Parcel { age_ms, event: (*event).clone() });
+        }
+    }
+
+    /// Whether something waits for a user.
+    pub(super) fn has(&self, user: &str) -> bool {
+        self.lock().users.get(user).is_some_and(|pouch| !pouch.parcels.is_empty())
+    }
+
+    fn keep(&self, user: &Arc<str>, event: Event, at: Moment, now: Moment) -> Result<(), CourierFull> {
         let mut state = self.lock();
         state.expire(user, &self.limits, now);
         let bytes = event.json.len();
@@ -83,7 +154,7 @@ impl Courier {
         state.bytes += bytes;
         let number = state.numbers;
         let pouch = state.users.entry(user.clone()).or_insert_with(Pouch::new);
-        pouch.parcels.push_back(Parcel { number, event: Arc::new(event), at: now });
+        pouch.parcels.push_back(Parcel { number, event: Arc::new(event), at });
         pouch.told.send_replace(number);
         Ok(())
     }
@@ -112,11 +183,14 @@ impl Courier {
 
     /// A user has a parcel. Saying so twice is no mistake.
     pub fn signed(&self, user: &str, number: u64) {
-        let mut state = self.lock();
-        let Some(pouch) = state.users.get_mut(user) else { return };
-        let Some(place) = pouch.parcels.iter().position(|parcel| parcel.number == number) else { return };
-        let bytes = pouch.parcels.remove(place).map_or(0, |parcel| parcel.event.json.len());
-        state.bytes -= bytes;
+        if let Some(id) = self.lock().take_out(user, |parcel| parcel.number == number) {
+            self.others.say(user, &Message::Signed(id));
+        }
+    }
+
+    /// A user has what has this id: another node says so.
+    pub(super) fn signed_elsewhere(&self, user: &str, id: EventId) {
+        self.lock().take_out(user, |parcel| parcel.event.id == id);
     }
 
     /// Forgets what is too old, and users for whom nothing waits and who are not there. To be called now and then.
@@ -143,6 +217,19 @@ impl Courier {
 }
 
 impl State {
+    /// Which it was, if it was there.
+    fn take_out(&mut self, user: &str, is_it: impl Fn(&Parcel) -> bool) -> Option<EventId> {
+        let pouch = self.users.get_mut(user)?;
+        let place = pouch.parcels.iter().position(is_it)?;
+        let event = pouch.parcels.remove(place)?.event;
+        if pouch.signed.len() >= SIGNED_MAX {
+            pouch.signed.pop_front();
+        }
+        pouch.signed.push_back(event.id);
+        self.bytes -= event.json.len();
+        Some(event.id)
+    }
+
     fn expire(&mut self, user: &str, limits: &CourierLimits, now: Moment) {
         let (Some(keep), Some(pouch)) = (limits.keep, self.users.get_mut(user)) else { return };
         while pouch.parcels.front().is_some_and(|oldest| now.since(oldest.at) > keep) {
@@ -154,7 +241,7 @@ impl State {
 
 impl Pouch {
     fn new() -> Self {
-        Self { parcels: VecDeque::new(), told: watch::channel(0).0 }
+        Self { parcels: VecDeque::new(), told: watch::channel(0).0, signed: VecDeque::new() }
     }
 }
 

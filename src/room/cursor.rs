@@ -12,7 +12,9 @@ use super::feed::Ahead;
 use super::feed::Feed;
 use super::feed::Raw;
 use super::history::Batch;
+use super::history::Behind;
 use super::history::Found;
+use super::history::Place;
 use super::passing::Passed;
 
 /// What somebody who listens hears.
@@ -30,9 +32,10 @@ pub struct Cursor {
     feed: Arc<Feed>,
     told: watch::Receiver<()>,
     listener: Listener,
-    /// The batch to read next, and how many of its events are known.
+    /// The batch to read next.
     next: u64,
-    skip: usize,
+    /// What is known of what comes.
+    behind: Option<Behind>,
     /// The place in what passes.
     passing: u64,
     /// The batch that is being read, and how far.
@@ -44,10 +47,10 @@ impl Cursor {
         feed: Arc<Feed>,
         told: watch::Receiver<()>,
         listener: Listener,
-        (next, skip): (u64, usize),
+        Place { next, behind }: Place,
         passing: u64,
     ) -> Self {
-        Self { feed, told, listener, next, skip, passing, reading: None }
+        Self { feed, told, listener, next, behind, passing, reading: None }
     }
 
     /// What comes next; waits for it. May be dropped while it waits, and nothing is lost.
@@ -72,18 +75,19 @@ impl Cursor {
             match self.feed.ahead(self.next, self.passing)? {
                 Ahead::Found(Found::Batch(batch)) => {
                     self.next += 1;
-                    self.reading = Some((batch, std::mem::take(&mut self.skip)));
+                    let known = self.behind.as_ref().map_or(Some(0), |behind| behind.known_of(&batch));
+                    self.reading = known.map(|known| (batch, known));
                 }
                 Ahead::Found(Found::Gone(next, last)) => {
-                    (self.next, self.skip) = (next, 0);
+                    (self.next, self.behind) = (next, None);
                     return Some(Heard::Lagged(last));
                 }
                 Ahead::Found(Found::End) => return None,
-                Ahead::Passed(Passed::Event(next, batch)) => {
+                Ahead::Passed(Passed::Event(next, batch, _)) => {
                     self.passing = next;
                     self.reading = Some((batch, 0));
                 }
-                Ahead::Passed(Passed::Gone(next, id)) => {
+                Ahead::Passed(Passed::Gone(next, id, _)) => {
                     self.passing = next;
                     return Some(Heard::Lagged(id));
                 }

@@ -1,6 +1,10 @@
 //! One room: its history, what passes through it, who is in it, and those who listen to it.
 
+mod hearing;
+mod join;
+mod passing;
 mod roots;
+mod saying;
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -10,6 +14,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use syncline_protocol::Moment;
+use tokio::sync::Notify;
 use tokio::sync::watch;
 
 use crate::event::Envelope;
@@ -22,19 +27,19 @@ use crate::store::Epoch;
 use crate::store::Seq;
 use crate::table::change::Author;
 use crate::table::change::ChangeSet;
-use crate::table::change::Source;
 use crate::table::events;
-use crate::table::events::Presence;
 
-use super::announce::Told;
-use super::announce::Words;
+use super::company::Company;
 use super::cursor::Cursor;
+use super::feeds::Listening;
 use super::history::Batch;
+use super::history::Content;
 use super::history::Found;
 use super::history::History;
 use super::history::Keep;
 use super::history::News;
 use super::house::House;
+use super::mark::Known;
 use super::members::MemberView;
 use super::members::Members;
 use super::members::Via;
@@ -83,11 +88,17 @@ pub(super) struct Feed {
     told: watch::Sender<()>,
     /// How many loaded documents tell here: one, or for a moment two while one succeeds the other.
     documents: AtomicUsize,
+    /// Rings when more is known of what happened elsewhere.
+    found: Notify,
     house: Arc<House>,
 }
 
 struct State {
     history: History<Raw>,
+    /// What of the room is in the history, or was.
+    known: Known,
+    /// The other nodes, where there may be any.
+    company: Option<Box<Company>>,
     passing: Passing<Raw>,
     members: Members,
     seats: Seats,
@@ -98,6 +109,8 @@ struct State {
     used: Moment,
     /// Where the document is, as far as it is known: its life, and its last durable record.
     at: (u64, u64),
+    /// The last record of this node's document that was told.
+    told: (u64, u64),
     /// When free content was told to have changed.
     roots_told: Option<Moment>,
     /// Free content that changed since, with its last record: somebody types, and not every key is an event.
@@ -117,10 +130,14 @@ pub(super) enum Ahead {
 }
 
 impl Feed {
+    /// A room that nobody else knows of.
     pub(super) fn new(room: RoomName, house: Arc<House>) -> Self {
-        let base = EventId { epoch: 0, revision: 0, index: house.tick(1) };
+        let index = house.tick(1);
+        let mut known = Known::new(house.node(), index);
         let state = State {
-            history: History::new(base),
+            history: History::new(EventId { epoch: 0, revision: 0, index }, known.mark()),
+            known,
+            company: None,
             passing: Passing::default(),
             members: Members::default(),
             seats: Seats::default(),
@@ -128,10 +145,16 @@ impl Feed {
             is_set: false,
             used: house.clock.now().moment,
             at: (0, 0),
+            told: (0, 0),
             roots_told: None,
             roots: None,
         };
-        Self { room, state: Mutex::new(state), told: watch::channel(()).0, documents: AtomicUsize::new(0), house }
+        let (documents, found) = (AtomicUsize::new(0), Notify::new());
+        Self { room, state: Mutex::new(state), told: watch::channel(()).0, documents, found, house }
+    }
+
+    pub(super) fn room(&self) -> &RoomName {
+        &self.room
     }
 
     /// Whether the document of this name is loaded, so that ids beside its log come out behind it.
@@ -144,9 +167,12 @@ impl Feed {
         self.told.receiver_count() > 0
     }
 
-    /// Whether somebody listens, or may go on to listen behind what was told.
+    /// Whether somebody listens, or may go on to listen behind what was told; on whichever node.
     pub(super) fn is_followed(&self) -> bool {
-        self.is_heard() || !self.lock().history.is_empty()
+        let now = self.house.clock.now().moment;
+        let state = self.lock();
+        let is_elsewhere = || state.company.as_ref().is_some_and(|company| company.is_followed(now));
+        self.is_heard() || !state.history.is_empty() || is_elsewhere()
     }
 
     /// The document was loaded, and is here at least.
@@ -154,8 +180,11 @@ impl Feed {
         let mut state = self.lock();
         self.tell_roots(&mut state);
         state.at = state.at.max((epoch.0, seq.0));
-        let id = self.next_id(&state, 1);
-        state.history.begin_at(id);
+        if state.history.is_empty() {
+            state.told = state.told.max((epoch.0, seq.0));
+        }
+        let (id, mark) = (self.next_id(&state, 1), state.known.mark());
+        state.history.begin_at(id, mark);
         drop(state);
         self.documents.fetch_add(1, Ordering::AcqRel);
         self.told.send_replace(());
@@ -164,8 +193,7 @@ impl Feed {
     /// The document is not in memory any more.
     pub(super) fn close(&self, via: Via) {
         self.documents.fetch_sub(1, Ordering::AcqRel);
-        let now = self.house.clock.now();
-        self.announce(now.wall_ms, |members, words| members.forget(words, via));
+        self.forget(via);
     }
 
     /// Tells what is not in a document's log. Answers the id of its last event.
@@ -180,61 +208,11 @@ impl Feed {
         // Under the lock, so that what comes later has a higher one.
         let first = self.next_id(&state, count);
         let raw = Raw::Told { author: author.clone(), at_ms, happenings, stories };
-        let _ = self.push(&mut state, News { first, count, bytes, raw });
+        self.push(&mut state, News { first, count, bytes, content: Content::Raw(raw) });
         let last = state.history.last();
         drop(state);
         self.told.send_replace(());
         last
-    }
-
-    /// Tells those who listen now, in place of what they were told under the same key and have not heard yet. Not kept.
-    pub(super) fn pass(&self, key: &str, author: Author, at_ms: u64, happening: Happening, stories: Stories) {
-        let mut state = self.lock();
-        if self.is_heard() {
-            self.pass_in(&mut state, key, author, at_ms, happening, stories);
-        }
-        drop(state);
-        self.told.send_replace(());
-    }
-
-    fn pass_in(
-        &self,
-        state: &mut State,
-        key: &str,
-        author: Author,
-        at_ms: u64,
-        happening: Happening,
-        stories: Stories,
-    ) {
-        let (id, now, bytes) = (self.next_id(state, 1), self.house.clock.now().moment, weight(&happening));
-        let raw = Raw::Told { author, at_ms, happenings: vec![happening], stories };
-        self.counted(state, |state| {
-            state.history.issue(id);
-            state.passing.push(now, id, key, bytes, raw);
-        });
-        state.used = now;
-    }
-
-    /// Somebody comes, goes or shows something else.
-    pub(super) fn presence(&self, via: Via, peer: u64, at_ms: u64, presence: Presence) {
-        self.announce(at_ms, |members, words| members.hear(words, via, peer, at_ms, presence));
-    }
-
-    fn announce(&self, at_ms: u64, change: impl FnOnce(&mut Members, Option<&Words>) -> Vec<Told>) {
-        let words = self.is_heard().then(|| Words::of(&self.room));
-        let mut state = self.lock();
-        let all = change(&mut state.members, words.as_ref());
-        state.used = self.house.clock.now().moment;
-        let is_news = !all.is_empty();
-        for Told { key, who, stories, happening } in all {
-            let author =
-                Author { user: who.user, source: Source::UserAction, correlation_id: None, peer: Some(who.peer) };
-            self.pass_in(&mut state, &key, author, at_ms, happening, stories);
-        }
-        drop(state);
-        if is_news {
-            self.told.send_replace(());
-        }
     }
 
     /// The id of the last event that is kept.
@@ -268,12 +246,13 @@ impl Feed {
         let mut state = self.lock();
         state.settings = state.settings.patched(patch);
         (state.is_set, state.used) = (true, self.house.clock.now().moment);
+        self.say_settings(&mut state);
         state.settings
     }
 
     /// The document changed. Whether that is told, and was not before.
     pub(super) fn changed(self: &Arc<Self>, epoch: Epoch, seq: Seq, change: ChangeSet, stories: Stories) -> bool {
-        let first = EventId { epoch: epoch.0, revision: seq.0, index: 0 };
+        let first = EventId { epoch: epoch.0, revision: seq.0, index: self.house.log_index() };
         let mut state = self.lock();
         state.at = state.at.max((epoch.0, seq.0));
         if change.is_empty() {
@@ -284,27 +263,41 @@ impl Feed {
             return false;
         }
         self.tell_roots(&mut state);
-        let is_new = self.push_change(&mut state, first, change, stories);
+        let is_new = self.push_change(&mut state, (epoch.0, seq.0), first, change, stories);
         drop(state);
         self.told.send_replace(());
         is_new
     }
 
-    fn push_change(&self, state: &mut State, first: EventId, change: ChangeSet, stories: Stories) -> bool {
+    fn push_change(
+        &self,
+        state: &mut State,
+        record: (u64, u64),
+        first: EventId,
+        change: ChangeSet,
+        stories: Stories,
+    ) -> bool {
         let Some(doc) = self.room.as_doc() else { return false };
+        if record <= state.told {
+            // A document that was loaded again has nothing new to say about records that were told.
+            tracing::debug!(event = "event_told_before", channelId = self.room.as_str(), id = %first);
+            return false;
+        }
+        state.told = record;
         let (count, bytes) = (events::count(&doc, &change), events::weight(&change));
-        count > 0 && self.push(state, News { first, count, bytes, raw: Raw::Changed(change, stories) })
+        if count == 0 {
+            return false;
+        }
+        self.push(state, News { first, count, bytes, content: Content::Raw(Raw::Changed(change, stories)) });
+        true
     }
 
-    fn push(&self, state: &mut State, news: News<Raw>) -> bool {
-        let (now, keep, id) = (self.house.clock.now().moment, self.keep(state), news.first);
+    /// This node tells something.
+    fn push(&self, state: &mut State, news: News<Raw>) {
+        let (now, keep, mark) = (self.house.clock.now().moment, self.keep(state), state.known.next());
         state.used = now;
-        let is_new = self.counted(state, |state| state.history.push(now, &keep, news));
-        if !is_new {
-            // A document that was loaded again has nothing new to say about records that were told.
-            tracing::debug!(event = "event_told_before", channelId = self.room.as_str(), %id);
-        }
-        is_new
+        let batch = self.counted(state, |state| state.history.push(now, &keep, mark.clone(), news));
+        self.share(state, now, &batch, mark);
     }
 
     /// Lets go of what is too old, of what nobody is there to hear, and of half of it when the house is full.
@@ -318,6 +311,7 @@ impl Feed {
                 false => state.passing.clear(),
             }
         });
+        self.keep_company(&mut state, now);
     }
 
     /// Whether nothing is left that somebody could come back to.
@@ -353,8 +347,8 @@ impl Feed {
     /// The number of something that is told to nobody here.
     pub(super) fn issue(&self) -> EventId {
         let mut state = self.lock();
-        let id = self.next_id(&state, 1);
-        state.history.issue(id);
+        let (id, mark) = (self.next_id(&state, 1), state.known.mark());
+        state.history.issue(id, mark);
         id
     }
 
@@ -376,33 +370,28 @@ impl Feed {
         answer
     }
 
-    /// Begins to listen, behind `since` if that is known. Also whether it is, and the id of the last event.
-    pub(super) fn listen(
-        self: &Arc<Self>,
-        listener: Listener,
-        since: Option<Option<EventId>>,
-    ) -> (Cursor, bool, EventId) {
+    /// Begins to listen, behind `since` if that is known.
+    pub(super) fn begin(self: &Arc<Self>, listener: Listener, since: Option<&str>) -> Listening {
         let told = self.told.subscribe();
         self.trim();
         let state = self.lock();
-        let end = (state.history.end(), 0);
         let found = match since {
-            None => Some(end),
-            Some(since) => since.and_then(|since| state.history.resume(&self.keep(&state), since)),
+            None => Some(state.history.live()),
+            Some(since) => EventId::parse(since).and_then(|since| state.history.resume(&self.keep(&state), since)),
         };
-        let (last, passing) = (state.history.last(), state.passing.end());
+        let (recovered, place) = (found.is_some(), found.unwrap_or_else(|| state.history.live()));
+        let (event_id, passing) = (state.history.last(), state.passing.end());
         drop(state);
-        let cursor = Cursor::new(self.clone(), told, listener, found.unwrap_or(end), passing);
-        (cursor, found.is_some(), last)
+        Listening { cursor: Cursor::new(self.clone(), told, listener, place, passing), recovered, event_id }
     }
 
-    /// What comes next for somebody who has come so far in the history, and in what passes: the older of the two.
+    /// What comes next for somebody who has come so far in the history, and in what passes: what was here first.
     pub(super) fn ahead(&self, next: u64, passing: u64) -> Option<Ahead> {
         let state = self.lock();
         let passed = state.passing.find(passing);
         match (state.history.find(next), passed) {
             (Found::End, passed) => passed.map(Ahead::Passed),
-            (Found::Batch(batch), Some(passed)) if passed.id() < batch.first() => Some(Ahead::Passed(passed)),
+            (Found::Batch(_), Some(passed)) if passed.place() <= next => Some(Ahead::Passed(passed)),
             (found, _) => Some(Ahead::Found(found)),
         }
     }
@@ -449,6 +438,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
+        self.part();
         let kept = self.lock().bytes();
         self.house.count(kept, 0);
     }

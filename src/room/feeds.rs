@@ -31,6 +31,7 @@ use super::feed::Feed;
 use super::feed::Stories;
 use super::house::FeedLimits;
 use super::house::House;
+use super::linked::Linked;
 use super::members::MemberView;
 use super::members::Via;
 use super::opened::Opened;
@@ -73,7 +74,11 @@ impl Feeds {
     /// No rooms yet.
     #[must_use]
     pub fn new(limits: FeedLimits, clock: Clock) -> Arc<Self> {
-        let house = Arc::new(House::new(limits, clock));
+        Self::with(limits, clock, None)
+    }
+
+    pub(super) fn with(limits: FeedLimits, clock: Clock, link: Option<Linked>) -> Arc<Self> {
+        let house = Arc::new(House::new(limits, clock, link));
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             rooms: Mutex::default(),
@@ -188,8 +193,7 @@ impl Feeds {
     /// # Errors
     /// [`RoomsFull`].
     pub fn listen(&self, room: &RoomName, listener: Listener, since: Option<&str>) -> Result<Listening, RoomsFull> {
-        let (cursor, recovered, event_id) = self.feed(room)?.listen(listener, since.map(EventId::parse));
-        Ok(Listening { cursor, recovered, event_id })
+        Ok(self.feed(room)?.begin(listener, since))
     }
 
     /// A number for something that this room is not told, behind everything that it was.
@@ -217,12 +221,17 @@ impl Feeds {
 
     /// Forgets what is too old. To be called now and then.
     pub fn sweep(&self) {
-        let rooms: Vec<Arc<Feed>> = self.lock().values().cloned().collect();
-        for feed in rooms {
+        for feed in self.all() {
             feed.trim();
         }
         // Nobody else can get hold of a room while the map is locked.
-        self.lock().retain(|_, feed| is_held(feed) || !feed.is_over());
+        self.lock().retain(|room, feed| is_held(feed) || self.is_awaited(room) || !feed.is_over());
+    }
+
+    /// Whether something waits for the room's user: the room is held, for the nodes on which the user comes.
+    fn is_awaited(&self, room: &RoomName) -> bool {
+        let user = room.as_str().strip_prefix("user:");
+        user.zip(self.house.link.as_ref()).is_some_and(|(user, linked)| linked.courier.has(user))
     }
 
     /// Rooms in numbers. Looks at each of them.
@@ -257,7 +266,15 @@ impl Feeds {
         if rooms.len() > 1 { Stories::From(self.house.story(count)) } else { Stories::None }
     }
 
-    fn known(&self, room: &RoomName) -> Option<Arc<Feed>> {
+    pub(super) fn house(&self) -> &House {
+        &self.house
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Feed>> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(super) fn known(&self, room: &RoomName) -> Option<Arc<Feed>> {
         self.lock().get(room).cloned()
     }
 
@@ -266,7 +283,7 @@ impl Feeds {
         self.feed(room).unwrap_or_else(|_| Arc::new(Feed::new(room.clone(), self.house.clone())))
     }
 
-    fn feed(&self, room: &RoomName) -> Result<Arc<Feed>, RoomsFull> {
+    pub(super) fn feed(&self, room: &RoomName) -> Result<Arc<Feed>, RoomsFull> {
         let mut rooms = self.lock();
         if let Some(feed) = rooms.get(room) {
             return Ok(feed.clone());
@@ -281,7 +298,11 @@ impl Feeds {
     }
 
     fn add(&self, rooms: &mut HashMap<RoomName, Arc<Feed>>, room: &RoomName) -> Arc<Feed> {
-        let new = || Arc::new(Feed::new(room.clone(), self.house.clone()));
+        let new = || {
+            let feed = Arc::new(Feed::new(room.clone(), self.house.clone()));
+            feed.enlist();
+            feed
+        };
         rooms.entry(room.clone()).or_insert_with(new).clone()
     }
 

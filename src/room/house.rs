@@ -14,16 +14,31 @@ use std::time::Duration;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::bus::NodeId;
 use crate::clock::Clock;
 use crate::config::RoomRule;
+use crate::event::EventId;
 use crate::event::Happening;
 use crate::name::RoomName;
 
 use super::feed::Feed;
+use super::linked::Linked;
 use super::settings::RoomSettings;
 
-/// Bits of an id's index that count within a millisecond; the rest is the time. A thousand events a microsecond.
-const TICK_BITS: u32 = 20;
+/// Of an id's index, the lowest bits count within a millisecond: a node that tells more of what is in no log in a
+/// millisecond borrows from the next one.
+const COUNT_BITS: u32 = 10;
+/// Bits above those tell nodes apart; the rest is the time.
+const TAG_BITS: u32 = 12;
+/// The bits of what is in the log of a document count its events. Where each node has a log of its own, those above tell
+/// nodes apart, below anything that has the time in it.
+const LOG_COUNT_BITS: u32 = 20;
+const LOG_TAG_BITS: u32 = 40;
+
+/// Which of the nodes gave an id that is in no log.
+pub(super) fn tag_of(id: EventId) -> u64 {
+    (id.index >> COUNT_BITS) & ((1 << TAG_BITS) - 1)
+}
 
 /// What rooms may keep.
 #[derive(Debug, Clone)]
@@ -63,8 +78,12 @@ impl Default for FeedLimits {
 pub(super) struct House {
     pub(super) limits: FeedLimits,
     pub(super) clock: Clock,
+    /// The way to other nodes, if there may be any.
+    pub(super) link: Option<Linked>,
     bytes: AtomicUsize,
+    /// Time and count of the next id that is in no log.
     ticks: AtomicU64,
+    tag: AtomicU64,
     stories: AtomicU64,
     seed: RandomState,
     /// Rooms that hold something back: each once.
@@ -72,16 +91,40 @@ pub(super) struct House {
 }
 
 impl House {
-    pub(super) fn new(limits: FeedLimits, clock: Clock) -> Self {
+    pub(super) fn new(limits: FeedLimits, clock: Clock, link: Option<Linked>) -> Self {
+        let seed = RandomState::new();
+        let tag = link.as_ref().map_or(0, |link| spread(link.node()) & ((1 << TAG_BITS) - 1));
         Self {
             limits,
             clock,
+            link,
             bytes: AtomicUsize::new(0),
             ticks: AtomicU64::new(0),
-            // 0 is no story.
-            stories: AtomicU64::new(1),
-            seed: RandomState::new(),
+            tag: AtomicU64::new(tag),
+            // 0 is no story. Nodes begin at places of their own, far from each other.
+            stories: AtomicU64::new(seed.hash_one("stories") >> 1 | 1),
+            seed,
             due: Mutex::default(),
+        }
+    }
+
+    /// This node.
+    pub(super) fn node(&self) -> NodeId {
+        self.link.as_ref().map_or(NodeId(0), Linked::node)
+    }
+
+    /// Where the numbers of the events of a record begin.
+    pub(super) fn log_index(&self) -> u64 {
+        let apart = self.link.as_ref().filter(|link| link.is_apart);
+        apart.map_or(0, |link| spread(link.node()) >> (64 - LOG_TAG_BITS) << LOG_COUNT_BITS)
+    }
+
+    /// Another node gave this id. If it tells its ids apart by the same bits as this one, one of the two takes others.
+    pub(super) fn mind(&self, id: EventId, origin: NodeId) {
+        let tag = self.tag.load(Ordering::Relaxed);
+        if id.index >> (COUNT_BITS + TAG_BITS) != 0 && tag_of(id) == tag && origin < self.node() {
+            let next = spread(NodeId(self.node().0 ^ self.clock.now().wall_ms)) & ((1 << TAG_BITS) - 1);
+            self.tag.store(next, Ordering::Relaxed);
         }
     }
 
@@ -118,14 +161,21 @@ impl House {
         self.due.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(feed));
     }
 
-    /// The first of so many numbers that this process, and those before it, have never given. They follow the wall clock
-    /// and never go back while the process lives; a clock that is set back while it is down must have caught up before the
-    /// next start.
+    /// The first of so many numbers, at most a thousand, that this process, those before it, and other nodes have never
+    /// given. They follow the wall clock and never go back while the process lives; a clock that is set back while it is
+    /// down must have caught up before the next start.
     pub(super) fn tick(&self, count: usize) -> u64 {
-        let now = self.clock.now().wall_ms << TICK_BITS;
-        let next = |last: u64| Some(last.max(now) + count as u64);
+        let now = self.clock.now().wall_ms << COUNT_BITS;
+        let first = |last: u64| {
+            let first = last.max(now);
+            let is_over = (first & ((1 << COUNT_BITS) - 1)) + count as u64 > 1 << COUNT_BITS;
+            if is_over { ((first >> COUNT_BITS) + 1) << COUNT_BITS } else { first }
+        };
+        let next = |last: u64| Some(first(last) + count as u64);
         let last = self.ticks.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        last.unwrap_or_else(|last| last).max(now)
+        let first = first(last.unwrap_or_else(|last| last));
+        let (ms, count) = (first >> COUNT_BITS, first & ((1 << COUNT_BITS) - 1));
+        (ms << TAG_BITS | self.tag.load(Ordering::Relaxed)) << COUNT_BITS | count
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -140,4 +190,10 @@ impl House {
             self.bytes.fetch_sub(before - after, Ordering::Relaxed);
         }
     }
+}
+
+/// A number's bits, in all of the places.
+fn spread(node: NodeId) -> u64 {
+    let mixed = (node.0 ^ node.0 >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ mixed >> 29
 }

@@ -1,6 +1,7 @@
 //! Who is in one room, and what each shows of itself: one list, and what others are told when it changes.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::bus::NodeId;
 use crate::clock::rfc3339;
 use crate::table::events::Presence;
 
@@ -15,11 +17,12 @@ use super::announce::Shows;
 use super::announce::Told;
 use super::announce::Who;
 use super::announce::Words;
+use super::wire::Member;
 
 /// As many connections as presence is meant for. Full: who comes then is not listed, and what it shows is not told.
-const PEERS_MAX: usize = 20_000;
+pub(super) const PEERS_MAX: usize = 20_000;
 /// Yjs clients of one connection; an honest one has one, or a handful after reconnecting. Full: further ones are not shown.
-const CLIENTS_MAX: usize = 64;
+pub(super) const CLIENTS_MAX: usize = 64;
 
 /// One line of a presence list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,12 +40,14 @@ pub struct MemberView {
     pub since: String,
 }
 
-/// Who tells of somebody's presence: the connection itself, or one loading of a document. What one of them said, the other
+/// Who tells of somebody's presence: the connection itself, one loading of a document, or another node. What one of them said, the other
 /// does not take back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
     Itself,
     Document(u64),
+    /// Another node, where there is no document.
+    Node(NodeId),
 }
 
 struct Peer {
@@ -98,6 +103,28 @@ impl Members {
         let mut gone: Vec<u64> = self.peers.iter().filter(|(_, peer)| peer.via == via).map(|(id, _)| *id).collect();
         gone.sort_unstable();
         gone.into_iter().flat_map(|peer| self.leave(words, peer)).collect()
+    }
+
+    /// Of those of whom this one told, the others have left.
+    pub(super) fn keep(&mut self, words: Option<&Words>, via: Via, present: &BTreeSet<u64>) -> Vec<Told> {
+        let told = self.peers.iter().filter(|(id, peer)| peer.via == via && !present.contains(id));
+        let mut gone: Vec<u64> = told.map(|(id, _)| *id).collect();
+        gone.sort_unstable();
+        gone.into_iter().flat_map(|peer| self.leave(words, peer)).collect()
+    }
+
+    /// Those who tell of themselves, for other nodes.
+    pub(super) fn own(&self) -> Vec<Member> {
+        let own = self.peers.iter().filter(|(_, peer)| peer.via == Via::Itself);
+        let member = |(id, peer): (&u64, &Peer)| Member {
+            peer: *id,
+            since_ms: peer.since_ms,
+            user: peer.who.user.clone(),
+            name: peer.name.clone(),
+            email: peer.who.email.clone(),
+            clients: peer.clients.iter().map(|(client, state)| (*client, state.clone())).collect(),
+        };
+        own.map(member).collect()
     }
 
     fn join(&mut self, words: Option<&Words>, peer: Peer) -> Vec<Told> {

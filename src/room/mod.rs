@@ -12,18 +12,22 @@
 
 pub mod announce;
 pub mod coalesce;
+mod company;
 pub mod courier;
 pub mod cursor;
 mod feed;
 pub mod feeds;
 mod history;
 pub mod house;
+pub mod linked;
+mod mark;
 pub mod members;
 mod opened;
 mod passing;
 pub mod seats;
 pub mod settings;
 pub mod stats;
+mod wire;
 
 pub use coalesce::Word;
 pub use courier::Courier;
@@ -35,6 +39,8 @@ pub use feeds::Feeds;
 pub use feeds::Listening;
 pub use feeds::RoomsFull;
 pub use house::FeedLimits;
+pub use linked::Logs;
+pub use linked::Waits;
 pub use members::MemberView;
 pub use seats::RoomFull;
 pub use seats::Seat;

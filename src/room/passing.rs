@@ -12,6 +12,8 @@ use crate::event::EventId;
 
 use super::history::BATCH_BYTES;
 use super::history::Batch;
+use super::history::Content;
+use super::history::News;
 
 /// A few for everybody in a busy room. Full: the oldest goes, and whoever has not heard it is told that something was
 /// missed.
@@ -26,37 +28,39 @@ pub(super) struct Passing<R> {
     kept: BTreeMap<u64, Kept<R>>,
     numbers: HashMap<Arc<str>, u64>,
     next: u64,
-    /// The newest that went without another in its place: the number behind it, and its id.
-    gone: (u64, EventId),
+    /// The newest that went without another in its place: the number behind it, its id, and its place.
+    gone: (u64, EventId, u64),
     bytes: usize,
 }
 
 struct Kept<R> {
     key: Arc<str>,
+    /// Which batch of the history was the next when it came.
+    place: u64,
     batch: Arc<Batch<R>>,
     bytes: usize,
 }
 
 /// What is found behind a place.
 pub(super) enum Passed<R> {
-    /// With the place behind it.
-    Event(u64, Arc<Batch<R>>),
-    /// Something is gone. Where to go on, and the id of what is gone.
-    Gone(u64, EventId),
+    /// With the number behind it, and where in the history it came.
+    Event(u64, Arc<Batch<R>>, u64),
+    /// Something is gone. Where to go on, the id of what is gone, and where that came.
+    Gone(u64, EventId, u64),
 }
 
 impl<R> Passed<R> {
-    pub(super) fn id(&self) -> EventId {
+    /// Which batch of the history was the next when it came.
+    pub(super) fn place(&self) -> u64 {
         match self {
-            Self::Event(_, batch) => batch.first(),
-            Self::Gone(_, id) => *id,
+            Self::Event(_, _, place) | Self::Gone(_, _, place) => *place,
         }
     }
 }
 
 impl<R> Default for Passing<R> {
     fn default() -> Self {
-        let gone = (0, EventId::default());
+        let gone = (0, EventId::default(), 0);
         Self { kept: BTreeMap::new(), numbers: HashMap::new(), next: 0, gone, bytes: 0 }
     }
 }
@@ -72,15 +76,23 @@ impl<R> Passing<R> {
         self.bytes
     }
 
-    /// Something passes, in place of what passed under the same key.
-    pub(super) fn push(&mut self, now: Moment, id: EventId, key: &str, bytes: usize, raw: R) {
+    /// Something passes when so much was told, in place of what passed under the same key.
+    pub(super) fn push(
+        &mut self,
+        now: Moment,
+        place: u64,
+        key: &str,
+        id: EventId,
+        (bytes, content): (usize, Content<R>),
+    ) {
         let (key, number, bytes) = (Arc::<str>::from(key), self.next, bytes + 2 * key.len() + BATCH_BYTES);
+        let news = News { first: id, count: 1, bytes, content };
         self.next += 1;
         if let Some(before) = self.numbers.insert(key.clone(), number) {
             self.remove(before);
         }
         self.bytes += bytes;
-        self.kept.insert(number, Kept { key, batch: Arc::new(Batch::passing(id, now, raw)), bytes });
+        self.kept.insert(number, Kept { key, place, batch: Arc::new(Batch::passing(news, now)), bytes });
         self.trim(now);
     }
 
@@ -111,15 +123,15 @@ impl<R> Passing<R> {
     /// What is at a place or behind it.
     pub(super) fn find(&self, place: u64) -> Option<Passed<R>> {
         if place < self.gone.0 {
-            return Some(Passed::Gone(self.gone.0, self.gone.1));
+            return Some(Passed::Gone(self.gone.0, self.gone.1, self.gone.2));
         }
         let (number, kept) = self.kept.range(place..).next()?;
-        Some(Passed::Event(number + 1, kept.batch.clone()))
+        Some(Passed::Event(number + 1, kept.batch.clone(), kept.place))
     }
 
     fn drop_oldest(&mut self) {
         let Some((&number, oldest)) = self.kept.first_key_value() else { return };
-        self.gone = (number + 1, oldest.batch.first());
+        self.gone = (number + 1, oldest.batch.first(), oldest.place);
         self.numbers.remove(&oldest.key);
         self.remove(number);
     }
@@ -144,8 +156,8 @@ mod tests {
         let mut found = Vec::new();
         while let Some(passed) = passing.find(place) {
             let (next, index) = match passed {
-                Passed::Event(next, batch) => (next, Some(batch.first().index)),
-                Passed::Gone(next, _) => (next, None),
+                Passed::Event(next, batch, _) => (next, Some(batch.first().index)),
+                Passed::Gone(next, ..) => (next, None),
             };
             found.push(index);
             place = next;
@@ -157,7 +169,7 @@ mod tests {
     fn the_last_of_each_key_is_heard_in_the_order_in_which_it_came() {
         let mut passing = Passing::default();
         for (index, key) in ["a", "b", "a", "c", "b"].into_iter().enumerate() {
-            passing.push(Moment(0), id(index as u64), key, 10, ());
+            passing.push(Moment(0), 0, key, id(index as u64), (10, Content::Raw(())));
         }
         assert_eq!(all(&passing, 0), [Some(2), Some(3), Some(4)]);
         assert_eq!(all(&passing, 4), [Some(4)], "who has heard the others hears the rest");
@@ -167,15 +179,16 @@ mod tests {
     #[test]
     fn full_means_that_the_oldest_goes_and_those_behind_it_are_told() {
         let mut passing = Passing::default();
-        (0..KEYS_MAX as u64 + 2).for_each(|n| passing.push(Moment(0), id(n), &n.to_string(), 10, ()));
+        (0..KEYS_MAX as u64 + 2)
+            .for_each(|n| passing.push(Moment(0), 0, &n.to_string(), id(n), (10, Content::Raw(()))));
         let found = all(&passing, 0);
         assert_eq!((found.len(), found[0], found[1]), (KEYS_MAX + 1, None, Some(2)));
         assert_eq!(all(&passing, 2)[0], Some(2), "who has heard what went misses nothing");
-        (0..1_000).for_each(|n| passing.push(Moment(0), id(10_000 + n), &n.to_string(), 10_000, ()));
+        (0..1_000).for_each(|n| passing.push(Moment(0), 0, &n.to_string(), id(10_000 + n), (10_000, Content::Raw(()))));
         assert!(passing.bytes() <= BYTES_MAX);
         passing.halve();
         assert!(passing.bytes() <= BYTES_MAX / 2);
-        passing.push(Moment(KEEP.as_millis() as u64 + 1), id(20_000), "late", 10, ());
+        passing.push(Moment(KEEP.as_millis() as u64 + 1), 0, "late", id(20_000), (10, Content::Raw(())));
         assert_eq!(all(&passing, 0), [None, Some(20_000)], "what is old is gone");
         let end = passing.end();
         passing.clear();
@@ -186,7 +199,13 @@ mod tests {
     fn the_bytes_are_those_of_what_is_kept() {
         let mut passing = Passing::default();
         for n in 0..10_000_u64 {
-            passing.push(Moment(n), id(n), &(n * n % 97).to_string(), usize::try_from(n % 400).unwrap(), ());
+            passing.push(
+                Moment(n),
+                0,
+                &(n * n % 97).to_string(),
+                id(n),
+                (usize::try_from(n % 400).unwrap(), Content::Raw(())),
+            );
             let sum: usize = passing.kept.values().map(|kept| kept.bytes).sum();
             assert_eq!((passing.bytes(), passing.numbers.len()), (sum, passing.kept.len()));
         }

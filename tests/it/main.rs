@@ -29,6 +29,7 @@ mod slow_reader;
 mod stateless;
 mod store_commits;
 mod store_damage;
+mod store_outage;
 mod store_postgres;
 mod store_room;
 mod support;

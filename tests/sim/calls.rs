@@ -120,7 +120,7 @@ impl Server {
     }
 
     fn compact(&mut self, doc: usize, epoch: Epoch, loaded: &Loaded) -> Go<Result<Compacted, StoreError>> {
-        let Ok(built) = compact::build(loaded, Deleted::Collected) else {
+        let Ok(built) = compact::build_for(&self.name_of(doc), loaded, Deleted::Collected) else {
             return broken("honest content cannot be compacted");
         };
         let Some(snapshot) = built else { return Ok(Err(StoreError::Conflict("nothing is stored".into()))) };

@@ -81,6 +81,8 @@ pub(crate) struct Client {
     dials: u32,
     /// Whether its present id was ever allowed to write.
     pub(crate) could_write: bool,
+    /// Whether what it edits is a table.
+    pub(crate) in_table: bool,
     /// Where that is what it is; else it is a `y-websocket`.
     pub(crate) provider: Option<Provider>,
 }
@@ -110,6 +112,7 @@ impl Client {
             greeted: false,
             dials: 0,
             could_write: right == Right::Write,
+            in_table: false,
             provider: None,
         }
     }
@@ -189,7 +192,11 @@ impl Client {
 
     /// One transaction. Answers the update, for the other tabs.
     pub(crate) fn edit(&mut self, chance: &mut Chance, out: Option<&mut VecDeque<Bytes>>) -> Option<Bytes> {
-        let update = edits::edit(&self.replica, chance)?;
+        let update = if self.in_table && !chance.one_in(4) {
+            edits::edit_record(&self.replica, chance)
+        } else {
+            edits::edit(&self.replica, chance)?
+        };
         self.send_update(update.clone(), out);
         Some(update)
     }

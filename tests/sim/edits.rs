@@ -59,6 +59,24 @@ pub(crate) fn edit(doc: &Doc, chance: &mut Chance) -> Option<Bytes> {
     Some(txn.encode_update_v1().into())
 }
 
+/// One cell of one record, as somebody writes it who has a table in the browser.
+pub(crate) fn edit_record(doc: &Doc, chance: &mut Chance) -> Bytes {
+    let rows = doc.get_or_insert_map("rows");
+    let mut txn = doc.transact_mut();
+    let id = record_id(chance);
+    let row = match rows.get(&txn, &id) {
+        Some(Out::YMap(row)) => row,
+        _ => rows.insert(&mut txn, id, MapPrelim::default()),
+    };
+    row.insert(&mut txn, key(chance), chance.below(1000) as f64);
+    txn.commit();
+    txn.encode_update_v1().into()
+}
+
+pub(crate) fn record_id(chance: &mut Chance) -> String {
+    format!("record{}", chance.below(3))
+}
+
 const WORDS: &[&str] =
     &["a", "hello ", "\u{1f600}", "\u{e9}t\u{e9}", "x\u{1f469}\u{200d}\u{1f680}y", "\n", "typing along "];
 
@@ -102,7 +120,7 @@ fn format(text: &TextRef, txn: &mut TransactionMut<'_>, chance: &mut Chance) {
     }
 }
 
-fn key(chance: &mut Chance) -> String {
+pub(crate) fn key(chance: &mut Chance) -> String {
     format!("key{}", chance.below(4))
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Peering {
     pub(crate) sayings: Vec<Saying>,
     /// Mails of other nodes that wait for one document.
     pub(crate) mails_max: usize,
+    /// Whether a document was not told that a node is gone, for want of room.
+    pub(crate) untold: bool,
 }
 
 /// What a server says to the bus.
@@ -114,12 +116,13 @@ impl Server {
 
     /// Something of another node comes in. What there is no room for is lost, and noted as missed.
     pub(crate) fn hand_over(&mut self, doc: usize, mail: PeerMail) {
-        let mails_max = self.peering.as_ref().map_or(0, |peering| peering.mails_max);
         let Some(actor) = self.directory[doc].and_then(|id| self.actors.get_mut(&id)) else { return };
-        if actor.lane.mails.len() < mails_max {
+        let Some(peering) = &mut self.peering else { return };
+        if actor.lane.mails.len() < peering.mails_max {
             actor.lane.mails.push_back(mail);
         } else {
             actor.lane.missed = true;
+            peering.untold |= matches!(mail, PeerMail::Lost(_));
         }
     }
 

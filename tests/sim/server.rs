@@ -75,6 +75,8 @@ pub(crate) struct Limits {
     pub(crate) batch: usize,
     pub(crate) outbox: OutboxLimits,
     pub(crate) core: CoreSettings,
+    /// What stands before the names of documents.
+    pub(crate) kind: &'static str,
 }
 
 /// One actor.
@@ -166,6 +168,10 @@ impl Server {
         self.next
     }
 
+    pub(crate) fn name_of(&self, doc: usize) -> DocName {
+        DocName::parse(&format!("{}doc{doc}", self.limits.kind)).expect("a plain name")
+    }
+
     /// The document's actor, a new one if there is none.
     pub(crate) fn actor_of(&mut self, doc: usize) -> u64 {
         let two = |actor: &Actor| self.fault == Fault::TwoActors && actor.core.backlog_bytes() > 0;
@@ -173,8 +179,7 @@ impl Server {
             return id;
         }
         let mut effects = Vec::new();
-        let name = DocName::parse(&format!("doc{doc}")).expect("a plain name");
-        let core = Core::new(name, self.limits.core.clone(), Guards::nowhere(), &mut effects);
+        let core = Core::new(self.name_of(doc), self.limits.core.clone(), Guards::nowhere(), &mut effects);
         let actor = Actor {
             doc,
             core,

@@ -59,6 +59,7 @@ impl World {
                 update: UpdateLimits::default(),
                 cluster: Cluster::Alone,
             },
+            kind: "",
         };
         let server = Server::new(docs, limits, fault);
         let named = chance.one_in(2);

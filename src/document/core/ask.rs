@@ -37,6 +37,13 @@ impl<P> Core<P> {
                 self.phase = Phase::Loading { then, clocks: StateVector::default() };
                 effects.push(Effect::Revive);
             }
+            (Phase::Closed { code, .. }, request)
+                if self.may_live_again(*code) && !matches!(request, Request::Flush) =>
+            {
+                let then = Some(Creation { ticket, request });
+                self.phase = Phase::Loading { then, clocks: StateVector::default() };
+                effects.push(Effect::Load);
+            }
             (Phase::Closed { .. }, Request::Flush) => answer(effects, ticket, Ok(Answer::Done)),
             (Phase::Closed { code, message, .. }, _) => {
                 answer(effects, ticket, Err(Refusal::new(*code, message.clone())));

@@ -180,7 +180,7 @@ enum Phase {
     },
 }
 
-/// A creation that waits for a tombstone to be lifted.
+/// A request that waits for the document: a creation for its tombstone to be lifted, any other for another node's.
 #[derive(Debug)]
 struct Creation {
     ticket: Ticket,

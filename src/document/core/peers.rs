@@ -6,6 +6,7 @@
 mod compare;
 mod log;
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::ops::DerefMut;
@@ -49,6 +50,8 @@ const HOLE_PATIENCE: Duration = Duration::from_millis(200);
 const DIGEST_AFTER: Duration = Duration::from_secs(3);
 /// Between two comparisons of holders that change nothing.
 const DIGEST_EVERY: Duration = Duration::from_secs(60);
+/// A holder that is silent for so long is none any more, whatever became of the word that it is gone.
+const SILENT: Duration = Duration::from_secs(3 * 60);
 /// Who is asked, or misses something, answers at once, but not more often than this.
 const DIGEST_PAUSE: Duration = Duration::from_millis(200);
 /// Comparisons of many documents, and by many nodes, are spread over so much.
@@ -64,8 +67,8 @@ const OWN_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     pub(super) heard: Heard,
-    /// Nodes that said something of the document since they held it.
-    pub(super) holders: BTreeSet<NodeId>,
+    /// Nodes that said something of the document since they held it, and when they last did.
+    pub(super) holders: BTreeMap<NodeId, Moment>,
     pub(super) remotes: Remotes,
     is_pulling: bool,
     pull_at: Option<Moment>,
@@ -259,7 +262,7 @@ impl<P> Core<P> {
         if !matches!(self.phase, Phase::Live(_)) {
             return;
         }
-        if message != PeerMessage::Bye && self.peers.holders.insert(from) {
+        if message != PeerMessage::Bye && self.peers.holders.insert(from, now.moment).is_none() {
             self.peers.remotes.introduce();
         }
         match message {
@@ -302,12 +305,26 @@ impl<P> Core<P> {
         self.lose_remotes_of(node, effects);
     }
 
+    /// Holders compare in every minute, so who says nothing for long is gone.
+    pub(super) fn lose_silent(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let is_silent = |at: Moment| at.after(SILENT) <= now.moment;
+        let silent = self.peers.holders.iter().filter(|(_, at)| is_silent(**at)).map(|(&node, _)| node);
+        for node in silent.collect::<Vec<_>>() {
+            self.lose_node(node, effects);
+        }
+    }
+
     /// Whether a message is of this life. One of a later life means that this one is over.
     fn is_same_life(&mut self, now: Now, epoch: Epoch, effects: &mut Vec<Effect>) -> bool {
         if epoch > self.epoch && self.is_shared() {
             self.close(now, &Refusal::new(ErrorCode::NotFound, DELETED), effects);
         }
         epoch == self.epoch
+    }
+
+    /// Whether a document that was deleted may have been made anew by another node.
+    pub(super) fn may_live_again(&self, code: ErrorCode) -> bool {
+        self.is_shared() && code == ErrorCode::NotFound
     }
 
     fn deleted_elsewhere(&mut self, now: Now, epoch: Epoch, effects: &mut Vec<Effect>) {

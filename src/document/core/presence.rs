@@ -7,6 +7,7 @@ use syncline_protocol::awareness::Entry;
 
 use crate::clock::Now;
 use crate::document::awareness::Changes;
+use crate::document::awareness::Speaker;
 use crate::document::request::Member;
 use crate::table::events::Presence;
 
@@ -23,7 +24,7 @@ impl<P> Core<P> {
         let changes = self.apply_awareness(now, id, entries);
         self.batch.awareness.extend(changes.changed);
         if !changes.stale.is_empty() {
-            effects.push(Effect::Awareness { reader: id, entries: self.awareness.encode(&changes.stale) });
+            effects.push(Effect::Awareness { reader: id, entries: self.awareness.encode_gone(&changes.stale) });
         }
     }
 
@@ -36,7 +37,8 @@ impl<P> Core<P> {
         let user = |id: ReaderId| member(id).map(|member| member.map(|member| &member.user));
         // The same user's other connection is one that died unnoticed.
         let may_take = |owner: ReaderId| user(owner).is_none_or(|owner| Some(owner) == user(id));
-        self.awareness.apply(now.moment, id, entries, may_take)
+        let echoes = readers.get(&id).is_none_or(|reader| !reader.questions.counts());
+        self.awareness.apply(now.moment, Speaker { id, echoes }, entries, may_take)
     }
 
     /// Presence, at once after a quiet moment and else once a tick: cursors of a hundred people cost every reader a hundred

@@ -77,6 +77,7 @@ impl<P> Core<P> {
         self.retiring = false;
         if let Phase::Closed { code, since, .. } = &self.phase
             && now.moment.since(*since) < CLOSED_IDLE
+            && !self.may_live_again(*code)
         {
             effects.push(Effect::End { reader: id, code: *code });
             self.ended.insert(id, reader.port);

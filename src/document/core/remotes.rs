@@ -84,6 +84,11 @@ impl Remotes {
         Some(reader)
     }
 
+    /// Whether the clients of a node that are known here have this hash. Not asked where there was no room for all.
+    pub(super) fn are_all(&self, node: NodeId, hash: u64) -> bool {
+        self.numbers.len() >= REMOTES_MAX || hash_of(self.of_node(node).map(|(peer, _)| peer)) == hash
+    }
+
     fn forget(&mut self, reader: ReaderId) {
         if let Some(remote) = self.known.remove(&reader) {
             self.numbers.remove(&remote.at);
@@ -93,6 +98,11 @@ impl Remotes {
     fn of_node(&self, node: NodeId) -> impl Iterator<Item = (u64, ReaderId)> + '_ {
         self.numbers.range((node, 0)..=(node, u64::MAX)).map(|(&(_, peer), &reader)| (peer, reader))
     }
+}
+
+/// A hash of some clients' numbers, in ascending order.
+pub(super) fn hash_of(peers: impl Iterator<Item = u64>) -> u64 {
+    peers.fold(0, |hash, peer| (hash ^ peer).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
 }
 
 impl<P> Core<P> {

@@ -146,7 +146,7 @@ enum Next {
 }
 
 impl Live {
-    pub(super) fn begin(
+    pub(super) async fn begin(
         state: &AppState,
         identity: &Identity,
         room: RoomName,
@@ -159,7 +159,7 @@ impl Live {
         let seat = state.feeds.enter_unnumbered(&room)?;
         // Under `--dev` everybody is one user, who hears what is for that user alone.
         let listener = Listener { user: Some(identity.sub.clone()), peer: None };
-        let listening = state.feeds.listen(&room, listener, since)?;
+        let listening = state.feeds.follow(&room, listener, since).await?;
         let bell = Arc::<Bell>::default();
         let watched = user.is_some().then(|| {
             let alarm: Weak<Bell> = Arc::downgrade(&bell);

@@ -255,7 +255,7 @@ impl Session {
         let wish = Wish { filter: Filter::everything(), since: None };
         // The owner may read it, whatever the token says; and perhaps more.
         let level = self.state().auth.authorize(&self.who, room.as_str()).await.unwrap_or(Level::Read);
-        if let Err(problem) = self.listen(room, OWN, level.max(Level::Read), wish) {
+        if let Err(problem) = self.listen(room, OWN, level.max(Level::Read), wish).await {
             tracing::warn!(event = "own_room_closed", code = problem.code().word(), userId = &*self.who.sub);
         }
     }
@@ -272,7 +272,7 @@ impl Session {
                 let event_id = self.state().feeds.last(&room);
                 return Ok(Entered { recovered: true, event_id });
             }
-            return self.listen_again(&room, wish);
+            return self.listen_again(&room, wish).await;
         }
         if self.rooms.by_name.len() >= ROOMS_MAX {
             return Err(Problem::too_large(ROOMS_MAX, "this connection is in too many rooms"));
@@ -281,7 +281,7 @@ impl Session {
         find_document(self.state(), &room).await?;
         self.rooms.channels += 1;
         let channel = ChannelId(self.rooms.channels);
-        let entered = self.listen(room.clone(), channel, level, wish)?;
+        let entered = self.listen(room.clone(), channel, level, wish).await?;
         if let Err(problem) = self.appear(&room).await {
             self.rooms.by_name.remove(&room);
             return Err(problem);
@@ -289,10 +289,15 @@ impl Session {
         Ok(entered)
     }
 
-    fn listen(&mut self, room: RoomName, channel: ChannelId, level: Level, wish: Wish) -> Result<Entered, Problem> {
-        let feeds = &self.state().feeds;
-        let seat = feeds.enter(&room, self.peer.0)?;
-        let (cursor, entered) = self.begin(&room, wish.since.as_deref())?;
+    async fn listen(
+        &mut self,
+        room: RoomName,
+        channel: ChannelId,
+        level: Level,
+        wish: Wish,
+    ) -> Result<Entered, Problem> {
+        let seat = self.state().feeds.enter(&room, self.peer.0)?;
+        let (cursor, entered) = self.begin(&room, wish.since.as_deref()).await?;
         let watched = (!self.state().auth.is_dev()).then(|| {
             let alarm: Weak<Bell> = Arc::downgrade(&self.bell);
             self.state().auth.watch().enter(&self.who, room.as_str(), alarm as Weak<dyn Alarm>, channel)
@@ -316,8 +321,8 @@ impl Session {
     }
 
     /// From another place on, in a room in which it is.
-    fn listen_again(&mut self, room: &RoomName, wish: Wish) -> Result<Entered, Problem> {
-        let (cursor, entered) = self.begin(room, wish.since.as_deref())?;
+    async fn listen_again(&mut self, room: &RoomName, wish: Wish) -> Result<Entered, Problem> {
+        let (cursor, entered) = self.begin(room, wish.since.as_deref()).await?;
         let (generation, stop) = self.rooms.follow(room, cursor);
         if let Some(known) = self.rooms.by_name.get_mut(room) {
             known.generation = generation;
@@ -327,9 +332,10 @@ impl Session {
         Ok(entered)
     }
 
-    fn begin(&self, room: &RoomName, since: Option<&str>) -> Result<(Cursor, Entered), Problem> {
+    async fn begin(&mut self, room: &RoomName, since: Option<&str>) -> Result<(Cursor, Entered), Problem> {
         let listener = Listener { user: Some(self.who.sub.clone()), peer: Some(self.peer.0) };
-        let listening = self.state().feeds.listen(room, listener, since)?;
+        let feeds = self.state().feeds.clone();
+        let listening = feeds.follow(room, listener, since).await?;
         Ok((listening.cursor, Entered { recovered: listening.recovered, event_id: listening.event_id }))
     }
 

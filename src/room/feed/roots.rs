@@ -41,8 +41,9 @@ impl Feed {
     pub(super) fn tell_roots(&self, state: &mut State) {
         if let Some((id, change)) = state.roots.take() {
             state.roots_told = Some(self.house.clock.now().moment);
-            let id = if id < state.history.issued() { self.next_id(state, 1) } else { id };
-            self.push_change(state, id, change, Stories::None);
+            let (record, issued) = ((id.epoch, id.revision), state.history.issued(self.house.node()));
+            let id = if id < issued { self.next_id(state, 1) } else { id };
+            self.push_change(state, record, id, change, Stories::None);
         }
     }
 

@@ -46,7 +46,7 @@ pub(super) const LINE: Bounds = Bounds { jobs: 4096, bytes: 256 << 20 };
 const ONE: Bounds = Bounds { jobs: 1, bytes: usize::MAX };
 /// A statement here may delete many records, or wait for another node's compaction.
 pub(super) const MANNERS: Manners =
-    Manners { statement: Duration::from_secs(40), patience: Duration::from_secs(240), wish: None };
+    Manners { statement: Duration::from_secs(40), patience: Duration::from_secs(120), wish: None };
 /// So much of a snapshot is in one row, and in one message.
 const PART_BYTES: usize = 1 << 20;
 

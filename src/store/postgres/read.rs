@@ -61,7 +61,7 @@ const RECORDS: &str = "
     ORDER BY fresh.seq";
 const LIST: &str = "
     SELECT name, bytes, updated_at_ms, last FROM syncline_documents
-    WHERE NOT deleted AND last > 0 AND name >= $1 AND name > $2 AND ($3::bytea IS NULL OR name < $3)
+    WHERE NOT deleted AND last > 0 AND name >= $1 AND name > $2 AND name < $3
     ORDER BY name LIMIT $4";
 
 /// What a reader is asked for.
@@ -182,12 +182,15 @@ async fn list(open: &mut Open, prefix: &str, after: Option<&DocName>, limit: usi
     Ok(Page { docs, next })
 }
 
-/// The first name in byte order behind all that start with `prefix`; none where nothing stands behind them. UTF-8 has no
-/// byte that could not be counted up.
-fn end_of(prefix: &str) -> Option<Vec<u8>> {
+/// Stands in byte order behind all names that start with `prefix`, and in front of all that follow them. UTF-8 has no byte
+/// that could not be counted up.
+fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
-    *end.last_mut()? += 1;
-    Some(end)
+    match end.last_mut() {
+        Some(last) => *last += 1,
+        None => end.push(u8::MAX),
+    }
+    end
 }
 
 fn info(row: &Row) -> Result<DocInfo, Trouble> {

@@ -43,6 +43,7 @@ pub(crate) struct Fleet {
     pub(crate) down_until: Vec<Option<u64>>,
     /// One store for all, or one for each.
     pub(crate) is_shared: bool,
+    pub(crate) is_table: bool,
     orphans: Vec<Orphan>,
     names: u64,
 }
@@ -51,9 +52,12 @@ impl Fleet {
     pub(crate) fn new(seed: u64, fault: Fault, trace: bool) -> Self {
         let mut world = World::new(seed ^ 0xc1_0573, fault, trace);
         let count = [2, 2, 3, 3, 4][world.chance.below(5)];
-        let is_shared = !world.chance.one_in(4);
+        let is_shared = !world.chance.one_in(4) && fault != Fault::DigestWithoutDeletions;
         world.may_delete &= is_shared; // Apart, a node that is away does not hear of it.
         world.crashed = true; // What was saved comes back by several ways.
+        let is_table = world.chance.one_in(3);
+        world.clients.iter_mut().for_each(|client| client.in_table = is_table);
+        world.server.limits.kind = if is_table { "component:" } else { "" };
         let loses_in = [0, 0, 12, 3, 1][world.chance.below(5)];
         let mails_max = world.chance.between(2, 24);
         let mut others: Vec<Option<Server>> = vec![None];
@@ -68,6 +72,7 @@ impl Fleet {
             seats,
             down_until: vec![None; count],
             is_shared,
+            is_table,
             orphans: Vec::new(),
             names: 0,
         };
@@ -151,9 +156,8 @@ impl Fleet {
     /// What a dead node had under way to the store is done, is not, or is done when everybody thinks it is not.
     fn orphan(&mut self) {
         let World { server, chance, .. } = &mut self.world;
-        let appends = server.calls.extract_if(.., |call| {
-            call.answer.is_none() && matches!(call.work, Work::Append { .. })
-        });
+        let appends =
+            server.calls.extract_if(.., |call| call.answer.is_none() && matches!(call.work, Work::Append { .. }));
         for call in appends {
             let Work::Append { epoch, records, .. } = call.work else { continue };
             match chance.below(3) {
@@ -206,7 +210,15 @@ impl Fleet {
         if arrival.loads {
             self.world.server.actor_of(arrival.doc);
         }
-        self.world.say(|| format!("node {} hears {} of doc{}{}", arrival.to, name_of(&body), arrival.doc, if missed { " after a gap" } else { "" }));
+        self.world.say(|| {
+            format!(
+                "node {} hears {} of doc{}{}",
+                arrival.to,
+                name_of(&body),
+                arrival.doc,
+                if missed { " after a gap" } else { "" }
+            )
+        });
         self.world.server.hand_over(arrival.doc, PeerMail::Said { from, missed, body });
     }
 

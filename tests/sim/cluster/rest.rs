@@ -16,6 +16,9 @@ use crate::server::broken;
 const ROUNDS_MAX: usize = 600;
 /// Long enough for every patience there is: 30 s for presence, 12.5 s for nodes, 60 s between two comparisons.
 const REST_MS: u64 = 80_000;
+/// Three minutes more, in steps that keep clients and nodes from taking each other for gone.
+const LONG_MS: u64 = 5_000;
+const LONG_STEPS: usize = 36;
 
 impl Fleet {
     pub(crate) fn rest(&mut self) -> Go {
@@ -48,9 +51,20 @@ impl Fleet {
             self.quieten()?;
             self.pass(500);
         }
-        self.quieten()?;
+        // Somebody was not told that a node is gone, and finds it silent for minutes.
+        for _ in 0..if self.is_somebody_untold() { LONG_STEPS } else { 0 } {
+            self.pass(LONG_MS);
+            self.quieten()?;
+        }
         self.load_everywhere()?;
         self.judge()
+    }
+
+    fn is_somebody_untold(&mut self) -> bool {
+        (0..self.count()).any(|at| {
+            self.go(at);
+            self.world.server.peering.as_ref().is_some_and(|peering| peering.untold)
+        })
     }
 
     /// A document that a node does not hold is read by it once more.
@@ -110,6 +124,9 @@ impl Fleet {
             }
             for doc in 0..self.world.docs {
                 self.judge_node(doc).map_err(|stop| stop.at(at))?;
+                if self.is_table {
+                    self.judge_records(doc).map_err(|stop| stop.at(at))?;
+                }
                 let stored = self.world.stored(doc)?;
                 match first.get(doc) {
                     Some(first) => same(first, &stored, &format!("doc{doc}: nodes 0 and {at}"))?,

@@ -46,6 +46,12 @@ impl Fleet {
                 self.pass(ms);
                 Ok(())
             }
+            99 if self.is_table => {
+                if self.somewhere().is_some() {
+                    self.put_record();
+                }
+                Ok(())
+            }
             _ => self.all_busy(),
         }
     }

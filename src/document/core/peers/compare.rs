@@ -12,6 +12,7 @@ use crate::clock::Now;
 use crate::document::core::Core;
 use crate::document::core::Effect;
 use crate::document::core::Phase;
+use crate::document::core::remotes::hash_of;
 use crate::document::peer::Digest;
 use crate::document::peer::PeerMessage;
 use crate::store::Record;
@@ -38,12 +39,14 @@ impl<P> Core<P> {
     }
 
     pub(super) fn say_digest(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.lose_silent(now, effects);
         let Phase::Live(live) = &self.phase else { return };
         let digest = Digest {
             epoch: self.epoch,
             last: self.position(),
             clocks: live.replica.clocks().encode(),
             deleted: live.replica.deletions_hash(),
+            readers: hash_of(self.readers.keys().map(|reader| reader.0)),
             asks: std::mem::take(&mut self.peers.asks),
         };
         effects.push(Effect::Tell(PeerMessage::Digest(digest)));
@@ -67,6 +70,10 @@ impl<P> Core<P> {
         }
         if theirs.asks {
             self.peers.remotes.introduce();
+        }
+        if !self.peers.remotes.are_all(from, theirs.readers) {
+            self.peers.asks = true;
+            self.compare_soon(now, HOLE_PATIENCE);
         }
         if self.is_shared() && theirs.last > self.peers.heard.last() {
             self.pull_soon(now, HOLE_PATIENCE);
