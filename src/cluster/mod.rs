@@ -153,7 +153,7 @@ impl Cluster {
     /// Tells the others that this node sends its clients away.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.hasten();
+        self.say_alive();
     }
 
     /// Tells the others that this node ends, and everything that was here with it. Its last word.

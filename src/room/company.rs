@@ -27,8 +27,6 @@ pub(super) const ATTEMPTS_MAX: u32 = 3;
 pub(super) struct Company {
     pub(super) phase: Phase,
     holders: BTreeMap<NodeId, Holder>,
-    /// Nodes that are gone, of which something may be kept.
-    pub(super) gone: BTreeSet<NodeId>,
     pub(super) held: VecDeque<Held>,
     held_bytes: usize,
     pub(super) want: Option<Want>,
@@ -104,7 +102,6 @@ impl Company {
         Self {
             phase: Phase::Joining { since: now, asked: None },
             holders: BTreeMap::new(),
-            gone: BTreeSet::new(),
             held: VecDeque::new(),
             held_bytes: 0,
             want: None,
@@ -133,7 +130,6 @@ impl Company {
         let has_room = self.holders.len() < NODES_MAX || self.holders.contains_key(&node);
         if has_room {
             self.holders.insert(node, Holder { follows });
-            self.gone.remove(&node);
         }
         has_room
     }
@@ -144,17 +140,12 @@ impl Company {
         self.lists.remove(&node);
     }
 
-    /// Somebody does not live any more.
-    pub(super) fn bury(&mut self, node: NodeId) {
-        self.part(node);
-        if self.gone.len() >= NODES_MAX {
-            self.gone.pop_first();
-        }
-        self.gone.insert(node);
-    }
-
     pub(super) fn holders(&self) -> usize {
         self.holders.len()
+    }
+
+    pub(super) fn has_holder(&self, node: NodeId) -> bool {
+        self.holders.contains_key(&node)
     }
 
     /// The holder behind this one, in some order.

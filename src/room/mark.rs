@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::bus::NodeId;
 
 /// Nodes of which one room remembers how much they told: runs of nodes, as one that restarts is another. Full: a further one
-/// takes the place of the one that is gone longest, and whoever comes back behind what only that one told is not recovered.
+/// takes the place of the one that was not heard of for longest.
 pub(super) const NODES_MAX: usize = 64;
 
 /// One transaction: who told it, and which one of that node's in this room it is.
@@ -54,6 +55,10 @@ pub(super) struct Known {
     begin: u64,
     own: u64,
     others: BTreeMap<NodeId, u64>,
+    /// Nothing that is not above this is missing of nodes that are not remembered: numbers follow the clock.
+    forgotten: u64,
+    /// Nodes in the order in which they were last heard of.
+    heard: VecDeque<NodeId>,
     /// Of whom something may have been missed that nobody has noticed.
     doubted: BTreeSet<NodeId>,
     /// The same as in `others`, as long as that does not change.
@@ -62,7 +67,16 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn new(me: NodeId, begin: u64) -> Self {
-        Self { me, begin, own: begin, others: BTreeMap::new(), doubted: BTreeSet::new(), shared: None }
+        Self {
+            me,
+            begin,
+            own: begin,
+            others: BTreeMap::new(),
+            forgotten: 0,
+            heard: VecDeque::new(),
+            doubted: BTreeSet::new(),
+            shared: None,
+        }
     }
 
     pub(super) fn begin(&self) -> u64 {
@@ -98,23 +112,44 @@ impl Known {
         if node == self.me || self.of(node).is_some_and(|known| known >= number) {
             return;
         }
-        if self.others.len() >= NODES_MAX && !self.others.contains_key(&node) {
-            return;
-        }
         self.others.insert(node, number);
         self.shared = None;
+        self.touch(node);
+        if self.others.len() > NODES_MAX
+            && let Some(oldest) = self.heard.front().copied()
+        {
+            self.forget(oldest);
+        }
+    }
+
+    /// A node was heard of.
+    pub(super) fn touch(&mut self, node: NodeId) {
+        if self.others.contains_key(&node) && self.heard.back() != Some(&node) {
+            self.heard.retain(|other| *other != node);
+            self.heard.push_back(node);
+        }
+    }
+
+    /// Whether so much of a node is known. Of what this node told, nobody knows more than it does.
+    pub(super) fn has_of(&self, node: NodeId, number: u64) -> bool {
+        node == self.me || number <= self.others.get(&node).copied().unwrap_or(self.forgotten)
     }
 
     /// Whether all of this is known, too.
     pub(super) fn has(&self, all: &[(NodeId, u64)]) -> bool {
-        let has = |node, number| self.of(node).is_some_and(|known| known >= number);
-        // Of what this node told, nobody knows more than it does.
-        all.iter().all(|(node, number)| *node == self.me || has(*node, *number))
+        all.iter().all(|(node, number)| self.has_of(*node, *number))
+    }
+
+    /// Those other nodes that are remembered.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.others.keys().copied()
     }
 
     /// A node that is gone is remembered no more.
     pub(super) fn forget(&mut self, node: NodeId) {
-        self.others.remove(&node);
+        let number = self.others.remove(&node).unwrap_or_default();
+        self.forgotten = self.forgotten.max(number);
+        self.heard.retain(|other| *other != node);
         self.doubted.remove(&node);
         self.shared = None;
     }

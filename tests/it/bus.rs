@@ -154,6 +154,7 @@ async fn nodes_hear_each_other_in_order_and_not_themselves() {
     b.says(&topics[0], "over");
     a.hears(&topics[0], 2, "over").await;
     assert_eq!((a.number("published_total"), b.number("received_total")), (3000, 3000));
+    assert_eq!(redis.calls("publish"), 3001, "one for each message");
     assert_eq!((a.number("received_total"), b.number("gaps_total"), a.number("dropped_total")), (1, 0, 0));
 }
 

@@ -192,6 +192,8 @@ async fn redis_is_reached_over_tls_if_its_certificate_holds() {
             "-subj",
             "/CN=redis",
             "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-addext",
             "subjectAltName=IP:127.0.0.1",
             "-keyout",
             &path("key"),

@@ -40,7 +40,7 @@ fn mistakes_are_one_line_and_code_2() {
         (&[], &[SECRET, ("SYNCLINE_AUTH__JWKS_FILE", "x")], "auth.secret and auth.jwks_file are set together"),
         (&[], &[("SYNCLINE_AUTH__PUBLIC_KEY_FILE", private)], "is a private key"),
         (&[], &[("SYNCLINE_AUTH__JWKS_FILE", "/does/not/exist")], "cannot read /does/not/exist"),
-        (&[], &[SECRET, ("SYNCLINE_BUS__URL", "redis://u:hunter2@h")], "bus.url is not supported by this build yet"),
+        (&[], &[SECRET, ("SYNCLINE_BUS__URL", "redis+sentinel://u:hunter2@h")], "Sentinel is not asked"),
     ] {
         for command in ["serve", "check-config"] {
             let arguments: Vec<_> = [command].iter().chain(arguments).copied().collect();

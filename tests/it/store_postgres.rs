@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use syncline::config::Secret;
-use syncline::name::DocName;
 use syncline::store::Epoch;
 use syncline::store::Loaded;
 use syncline::store::PostgresOptions;

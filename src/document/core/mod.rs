@@ -446,7 +446,7 @@ impl<P> Core<P> {
                 }
             }
             Input::Others(count) => self.asked_others(count),
-            Input::NodeLost(node) => self.lose_node(node, effects),
+            Input::NodeLost(node) => self.node_lost(now, node, effects),
             Input::Missed => self.missed_something(now),
             Input::Resumed => self.bus_resumed(now),
             Input::Pulled(result) => self.pulled(now, result, effects),

@@ -54,6 +54,8 @@ const DIGEST_EVERY: Duration = Duration::from_secs(60);
 const SILENT: Duration = Duration::from_secs(3 * 60);
 /// Who is asked, or misses something, answers at once, but not more often than this.
 const DIGEST_PAUSE: Duration = Duration::from_millis(200);
+/// A node that died may have held a document without being heard of: that is looked for more slowly, by so much.
+const LESS_LIKELY: u32 = 30;
 /// Comparisons of many documents, and by many nodes, are spread over so much.
 const JITTER_MS: u64 = 1000;
 /// How long a document that was just loaded waits to hear what other nodes have of it, where each has its own store.
@@ -134,9 +136,11 @@ impl Own {
     }
 }
 
-/// Versions are counted for each record, so two changes that share none may come in either order.
+/// Versions are counted for each record, so two changes that share none may come in either order. One that shows nowhere
+/// would perhaps have shown in the other order, and so may concern any.
 fn rows_of(change: &ChangeSet) -> Option<BTreeSet<Arc<str>>> {
-    (change.fields.is_empty() && change.meta.is_empty()).then(|| change.rows.keys().cloned().collect())
+    let concerns_rows = change.fields.is_empty() && change.meta.is_empty() && !change.rows.is_empty();
+    concerns_rows.then(|| change.rows.keys().cloned().collect())
 }
 
 impl<P> Core<P> {
@@ -264,6 +268,7 @@ impl<P> Core<P> {
         }
         if message != PeerMessage::Bye && self.peers.holders.insert(from, now.moment).is_none() {
             self.peers.remotes.introduce();
+            self.compare_soon(now, DIGEST_EVERY); // Whoever has others to compare with goes on comparing.
         }
         match message {
             PeerMessage::Records { epoch, first, records } => {
@@ -292,6 +297,16 @@ impl<P> Core<P> {
             PeerMessage::Deleted(epoch) => self.deleted_elsewhere(now, epoch, effects),
             PeerMessage::Bye => self.lose_node(from, effects),
         }
+    }
+
+    /// A node died. What it made durable and could not tell any more is in the store.
+    pub(super) fn node_lost(&mut self, now: Now, node: NodeId, effects: &mut Vec<Effect>) {
+        if self.is_shared() {
+            let held = self.peers.holders.contains_key(&node);
+            let wait = self.jitter(now);
+            self.pull_soon(now, if held { wait } else { wait * LESS_LIKELY });
+        }
+        self.lose_node(node, effects);
     }
 
     /// A node is gone, or holds the document no more.

@@ -50,8 +50,8 @@ pub(in crate::http) struct Settings {
 
 /// Changes what holds in a room, in place of what the configuration says of it.
 ///
-/// This is kept in memory, on the node that was asked: a restart forgets it. What is to last stands in the configuration,
-/// as `rooms."PATTERN"`.
+/// This is kept in memory, on all nodes that have the room: when the last of them restarts, it is forgotten. What is to last
+/// stands in the configuration, as `rooms."PATTERN"`. Each node counts its own connections.
 #[utoipa::path(
     put, path = "/v1/rooms/{room}", tag = "rooms", operation_id = "configureRoom",
     params(("room" = String, Path, description = "The name, percent-encoded as one segment")),

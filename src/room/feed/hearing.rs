@@ -131,6 +131,7 @@ impl Feed {
     /// Somebody holds the room, too.
     fn meet(&self, state: &mut State, from: NodeId, here: Here) {
         let now = self.house.clock.now().moment;
+        state.known.touch(from);
         let Some(company) = &mut state.company else { return };
         if !company.meet(from, here.follows) {
             return;
@@ -162,8 +163,7 @@ impl Feed {
                 false => state.known.raise(from, here.begin),
             }
         }
-        let unknown = |(node, number): &&(NodeId, u64)| state.known.of(*node).is_none_or(|known| known < *number);
-        if is_blind && here.known.iter().any(|known| unknown(&known)) {
+        if is_blind && !state.known.has(&here.known) {
             // It may have been told since somebody listens here.
             self.restart(state, &here.known);
         }

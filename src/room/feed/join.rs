@@ -142,21 +142,19 @@ impl Feed {
     }
 
     fn fill_in(&self, state: &mut State, missed: Missed, taken: Vec<Told>) {
-        let me = self.house.node();
-        let is_gone = |(node, number): &&(NodeId, u64)| *node != me && state.known.of(*node).unwrap_or(0) < *number;
-        if missed.floor.iter().any(|gone| is_gone(&gone)) {
+        if !state.known.has(&missed.floor) {
             self.restart(state, &missed.floor);
         }
         for told in taken {
             let stamp = told.mark.stamp;
-            if stamp.origin != me && state.known.of(stamp.origin).is_none_or(|known| known < stamp.number) {
+            if !state.known.has_of(stamp.origin, stamp.number) {
                 self.take(state, told);
             }
         }
         missed.known.iter().for_each(|(node, number)| state.known.raise(*node, *number));
         let Some(company) = &mut state.company else { return };
         let known = &state.known;
-        company.goal.retain(|node, number| *node != me && known.of(*node).is_none_or(|known| known < *number));
+        company.goal.retain(|node, number| !known.has_of(*node, *number));
         if company.goal.is_empty() && company.held.is_empty() {
             company.attempts = 0;
         }
@@ -261,7 +259,7 @@ impl Feed {
     pub(in crate::room) fn lose(self: &Arc<Self>, node: NodeId) {
         let mut state = self.lock();
         let Some(company) = &mut state.company else { return };
-        company.bury(node);
+        company.part(node);
         let at_ms = self.house.clock.now().wall_ms;
         self.announce(&mut state, at_ms, |members, words| members.forget(words, Via::Node(node)));
         drop(state);
@@ -291,18 +289,22 @@ impl Feed {
     /// Lets go of nodes that are gone, and says now and then that this one is here.
     pub(super) fn keep_company(&self, state: &mut State, now: Moment) {
         let Some(linked) = &self.house.link else { return };
-        let Some(company) = &mut state.company else { return };
-        let forgotten: Vec<NodeId> = company.gone.iter().copied().filter(|node| state.history.forget(*node)).collect();
-        for node in forgotten {
-            company.gone.remove(&node);
-            state.known.forget(node);
-        }
+        let Some(company) = &state.company else { return };
         if company.is_joining() {
             return;
         }
         let follows = self.is_heard() || !state.history.is_empty();
         let (said, said_follows) = company.said;
         let is_over = now.since(said) >= linked.waits.renew && linked.others() > 0;
+        if is_over {
+            let is_gone = |node: &NodeId| !company.has_holder(*node);
+            let gone: Vec<NodeId> = state.known.nodes().filter(is_gone).collect();
+            for node in gone {
+                if state.history.forget(node) {
+                    state.known.forget(node);
+                }
+            }
+        }
         if is_over || (follows != said_follows && company.is_heard(now)) {
             self.present(state, false);
         }

@@ -62,6 +62,8 @@ impl Fleet {
         let mails_max = world.chance.between(2, 24);
         let mut others: Vec<Option<Server>> = vec![None];
         others.extend((1..count).map(|_| Some(Server::new(world.docs, world.server.limits.clone(), fault))));
+        let store = if is_shared { "one store" } else { "a store each" };
+        world.say(|| format!("{count} nodes, {store}{}", if is_table { ", tables" } else { "" }));
         let seats = world.clients.iter().map(|_| world.chance.below(count)).collect();
         let mut fleet = Self {
             world,

@@ -111,6 +111,11 @@ impl Bus for TestBus {
         }
     }
 
+    fn forget(&self, node: NodeId) {
+        let own = self.node;
+        self.network.0.lock().unwrap().heard.retain(|(to, from, _), _| *to != own || *from != node);
+    }
+
     fn is_up(&self) -> bool {
         !self.network.0.lock().unwrap().cut.contains(&self.node)
     }

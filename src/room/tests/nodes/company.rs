@@ -251,3 +251,34 @@ fn nothing_that_the_bus_brings_does_harm_or_makes_a_room() {
     nodes.settle();
     assert_eq!((nodes.feeds[0].stats().all.rooms, all(&mut ears)), (1, vec![]));
 }
+
+#[test]
+fn a_room_outlives_more_runs_of_nodes_than_it_remembers() {
+    use crate::bus::Heard;
+    use crate::bus::NodeId;
+    use crate::room::mark::Mark;
+    use crate::room::mark::Stamp;
+    use crate::room::wire::Message;
+    use crate::room::wire::Told;
+    let nodes = Nodes::new(2);
+    let mut ears = [nodes.listen(0, "r", None), nodes.listen(1, "r", None)];
+    nodes.settle();
+    for run in 1..150 {
+        let begin = nodes.tell(1, "r", "x").index;
+        nodes.settle();
+        let mark = Mark { stamp: Stamp { origin: NodeId(1_000 + run), number: begin + 1 }, others: None };
+        let id = EventId { index: begin + (1 << 21), ..EventId::default() };
+        let event = Event::received(id, "short-lived".into(), crate::event::Audience::Room, "{}".into(), 0);
+        let body = Message::Told(Told { mark, begin, age_ms: 0, events: Some(vec![event.into()]) }).encode();
+        nodes.feeds[0].heard(&room("r"), Heard { from: NodeId(1_000 + run), missed: false, body });
+        nodes.tell(0, "r", "y");
+        nodes.settle();
+        if run % 20 == 0 {
+            nodes.feeds[1].resumed();
+            nodes.settle();
+        }
+    }
+    for ears in &mut ears {
+        assert_eq!(ids(ears).len(), 3 * 149, "and nobody is told that something was missed");
+    }
+}
