@@ -102,7 +102,9 @@ impl Remotes {
 
 /// A hash of some clients' numbers, in ascending order.
 pub(super) fn hash_of(peers: impl Iterator<Item = u64>) -> u64 {
-    peers.fold(0xcbf2_9ce4_8422_2325, |hash: u64, peer| (hash ^ peer).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+    peers.fold(0xcbf2_9ce4_8422_2325, |hash: u64, peer| {
+        (hash ^ peer).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    })
 }
 
 impl<P> Core<P> {

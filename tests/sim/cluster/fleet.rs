@@ -59,7 +59,8 @@ impl Fleet {
         world.clients.iter_mut().for_each(|client| client.in_table = is_table);
         world.server.limits.kind = if is_table { "component:" } else { "" };
         let loses_in = [0, 0, 12, 3, 1][world.chance.below(5)];
-        let mails_max = world.chance.between(2, 24);
+        // Room for a few of each other node: below that, asking for what was lost loses more.
+        let mails_max = world.chance.between(12, 48);
         let mut others: Vec<Option<Server>> = vec![None];
         others.extend((1..count).map(|_| Some(Server::new(world.docs, world.server.limits.clone(), fault))));
         let store = if is_shared { "one store" } else { "a store each" };
@@ -158,9 +159,8 @@ impl Fleet {
     /// What a dead node had under way to the store is done, is not, or is done when everybody thinks it is not.
     fn orphan(&mut self) {
         let World { server, chance, .. } = &mut self.world;
-        let appends = server.calls.extract_if(.., |call| {
-            call.answer.is_none() && matches!(call.work, Work::Append { .. })
-        });
+        let appends =
+            server.calls.extract_if(.., |call| call.answer.is_none() && matches!(call.work, Work::Append { .. }));
         for call in appends {
             let Work::Append { epoch, records, .. } = call.work else { continue };
             match chance.below(3) {
@@ -213,7 +213,15 @@ impl Fleet {
         if arrival.loads {
             self.world.server.actor_of(arrival.doc);
         }
-        self.world.say(|| format!("node {} hears {} of doc{}{}", arrival.to, name_of(&body), arrival.doc, if missed { " after a gap" } else { "" }));
+        self.world.say(|| {
+            format!(
+                "node {} hears {} of doc{}{}",
+                arrival.to,
+                name_of(&body),
+                arrival.doc,
+                if missed { " after a gap" } else { "" }
+            )
+        });
         self.world.server.hand_over(arrival.doc, PeerMail::Said { from, missed, body });
     }
 

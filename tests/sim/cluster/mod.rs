@@ -48,7 +48,9 @@ fn every_history_of_several_nodes_keeps_the_laws() {
         return;
     }
     if let Some((seed, law)) = crate::first_broken(|seed| history(seed, Fault::None, false)) {
-        panic!("{law}\nreplay with SYNCLINE_SIM_CLUSTER_SEED={seed} cargo test --test sim several_nodes -- --nocapture");
+        panic!(
+            "{law}\nreplay with SYNCLINE_SIM_CLUSTER_SEED={seed} cargo test --test sim several_nodes -- --nocapture"
+        );
     }
 }
 

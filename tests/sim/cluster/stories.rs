@@ -219,7 +219,8 @@ fn each_append_is_told_once_however_many_nodes_there_are() {
         let mut ring = Ring::shared(count).settled();
         ring.send(0, &Writer::new(7).types("hello"));
         ring.settle();
-        let told = |at: usize| ring.nodes[at].said.iter().filter(|said| matches!(said, PeerMessage::Records { .. })).count();
+        let told =
+            |at: usize| ring.nodes[at].said.iter().filter(|said| matches!(said, PeerMessage::Records { .. })).count();
         assert_eq!((0..count).map(told).sum::<usize>(), 1);
     }
 }

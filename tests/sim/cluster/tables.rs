@@ -69,8 +69,13 @@ fn records_of<P>(core: &mut Core<P>, now: Now) -> Vec<RecordView> {
     let page = TableRequest::Page { after: None, limit: 100, fields: None, include_deleted: true };
     let mut effects = Vec::new();
     core.handle(now, Input::Ask { ticket: TICKET, request: Request::Table(page) }, &mut effects);
-    effects.into_iter().find_map(|effect| match effect {
-        Effect::Answer { ticket: TICKET, result: Ok(Answer::Table(TableAnswer::Page { records, .. })) } => Some(records),
-        _ => None,
-    }).unwrap_or_default()
+    effects
+        .into_iter()
+        .find_map(|effect| match effect {
+            Effect::Answer { ticket: TICKET, result: Ok(Answer::Table(TableAnswer::Page { records, .. })) } => {
+                Some(records)
+            }
+            _ => None,
+        })
+        .unwrap_or_default()
 }
