@@ -139,11 +139,15 @@ impl Bus {
         self.lines.clear();
     }
 
-    /// A node that was given up is a new one if it comes back.
+    /// A node that was given up is a new one if it comes back. What it said last is not under way for as long as that takes.
     pub(crate) fn forget(&mut self, at: usize, node: NodeId) {
         for topic in self.ends[at].topics.values_mut() {
             topic.heard.remove(&node);
         }
+        for letters in self.lines.iter_mut().filter(|(line, _)| line.1 == at).map(|(_, letters)| letters) {
+            letters.retain(|letter| letter.from != node);
+        }
+        self.lines.retain(|_, letters| !letters.is_empty());
     }
 
     pub(crate) fn hear(&mut self, at: usize, saying: Saying) {

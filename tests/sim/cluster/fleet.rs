@@ -59,7 +59,8 @@ impl Fleet {
         world.clients.iter_mut().for_each(|client| client.in_table = is_table);
         world.server.limits.kind = if is_table { "component:" } else { "" };
         let loses_in = [0, 0, 12, 3, 1][world.chance.below(5)];
-        let mails_max = world.chance.between(2, 24);
+        // Room for a few of each other node: below that, asking for what was lost loses more.
+        let mails_max = world.chance.between(12, 48);
         let mut others: Vec<Option<Server>> = vec![None];
         others.extend((1..count).map(|_| Some(Server::new(world.docs, world.server.limits.clone(), fault))));
         let store = if is_shared { "one store" } else { "a store each" };

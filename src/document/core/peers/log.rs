@@ -101,6 +101,9 @@ impl<P> Core<P> {
             }
             self.settle_order(now, at, &change);
             self.merged(None, &before, &record.update, effects);
+        } else {
+            // Perhaps because one of ours had it, which stands behind it in the log.
+            self.settle_order(now, at, &ChangeSet::default());
         }
         self.keep(record, is_new);
         self.compare_soon(now, DIGEST_AFTER);
@@ -214,7 +217,8 @@ impl<P> Core<P> {
     /// another order than other nodes count: then the table is read again, once it is quiet.
     fn settle_order(&mut self, now: Now, at: Option<Seq>, change: &ChangeSet) {
         let Some(at) = at.filter(|_| !self.peers.own.is_empty()) else { return };
-        let rows = rows_of(change);
+        // Of one that changed several, some may show nothing now that would have shown in the other order.
+        let rows = rows_of(change).filter(|rows| rows.len() == 1);
         let behind = |own: &Own| own.at.is_none_or(|own| own > at);
         if self.peers.own.iter().any(|own| behind(own) && own.meets(rows.as_ref())) {
             self.peers.resettle_at.get_or_insert(now.moment.after(RESETTLE));
