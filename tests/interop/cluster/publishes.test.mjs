@@ -11,7 +11,7 @@ import { Postgres } from './lib/postgres.mjs'
 
 const postgres = await Postgres.start({ after })
 const SIZES = [2, 3, 6]
-const EDITS = 200
+const EDITS = 1000
 /** What nodes compare now and then is among what is counted, and does not come in equal numbers. */
 const SLACK = 0.15
 /** Heartbeats are not what is counted: let them be few. */
@@ -30,6 +30,17 @@ const during = async (redis, act) => {
   return { count: await published(redis) - before, ms: performance.now() - began }
 }
 
+/** Resolves when the writer is told that its edit is saved. */
+const told = ({ provider }) => new Promise((resolve) => {
+  const look = () => {
+    if (provider.hasUnsyncedChanges) return
+    provider.off('unsyncedChanges', look)
+    resolve()
+  }
+  provider.on('unsyncedChanges', look)
+  look()
+})
+
 /** Publishes for each of `EDITS` edits, each acknowledged before the next, without what happens anyhow in that time. */
 const perEdit = async (t, size) => {
   const cluster = await Cluster.start(t, { nodes: size, postgres, env })
@@ -44,7 +55,7 @@ const perEdit = async (t, size) => {
   const edits = await during(cluster.redis, async () => {
     for (let n = 0; n < EDITS; n++) {
       writer.doc.getMap('edits').set(`${n}`, n)
-      await writer.saved()
+      await told(writer)
     }
     await until(() => copies.every(({ doc }) => doc.getMap('edits').size === EDITS), 'all edits everywhere')
   })
