@@ -29,6 +29,7 @@ use crate::table::change::ChangeSet;
 
 use super::Core;
 use super::Effect;
+use super::Live;
 use super::Phase;
 use super::ask::DELETED;
 use super::remotes::Remotes;
@@ -152,6 +153,10 @@ impl<P> Core<P> {
         self.settings.cluster != Cluster::Alone
     }
 
+    fn is_table(&self) -> bool {
+        matches!(&self.phase, Phase::Live(Live { register: Some(_), .. }))
+    }
+
     fn node(&self) -> Option<NodeId> {
         match self.settings.cluster {
             Cluster::Alone => None,
@@ -214,6 +219,9 @@ impl<P> Core<P> {
     pub(super) fn meet_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let Some(node) = self.node() else { return };
         self.peers.own.clear();
+        if self.is_shared() && self.is_table() && self.saving.unsaved().next().is_some() {
+            self.peers.own.push(Own { at: None, rows: None }); // What was read again with what is not durable yet.
+        }
         self.peers.resettle_at = None;
         if self.settings.cluster == Cluster::Apart(node) {
             let until = now.moment.after(GREET);

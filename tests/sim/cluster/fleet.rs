@@ -141,7 +141,7 @@ impl Fleet {
         let at = self.at;
         self.world.say(|| format!("node {at} crashes"));
         if self.world.chance.one_in(2) {
-            self.world.server.peering.as_mut().map(|peering| peering.sayings.clear());
+            self.world.server.peering.iter_mut().for_each(|peering| peering.sayings.clear());
         }
         self.collect();
         self.bus.stop(at);

@@ -156,8 +156,9 @@ impl<P> Core<P> {
 
     fn catch_up_with_log(&mut self, now: Now, loaded: Loaded, effects: &mut Vec<Effect>) {
         let Loaded { snapshot, records, last, .. } = loaded;
-        if let Some(snapshot) = snapshot.filter(|snapshot| !self.peers.heard.has(snapshot.through)) {
-            if matches!(&self.phase, Phase::Live(Live { register: Some(_), .. })) {
+        // Its last record may be here, and others in it not.
+        if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.through > self.peers.heard.last()) {
+            if self.is_table() {
                 return self.reload(effects); // What stands beside it is of the same moment.
             }
             let record = Record { update: snapshot.state, user: None, at_ms: now.wall_ms, sidecar: Bytes::new() };
