@@ -374,6 +374,7 @@ impl Saving {
         self.queue.acks.extend(writing);
         let tickets = self.take_tickets();
         self.queue = Backlog::default();
+        (self.failures, self.retry_at) = (0, None); // Whatever failed is not wanted any more.
         tickets
     }
 }

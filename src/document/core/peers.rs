@@ -51,6 +51,11 @@ const HOLE_PATIENCE: Duration = Duration::from_millis(200);
 const DIGEST_AFTER: Duration = Duration::from_secs(3);
 /// Between two comparisons of holders that change nothing.
 const DIGEST_EVERY: Duration = Duration::from_secs(60);
+/// Who knows of no other holder asks so many times whether there is one, and then more and more seldom: the first question may
+/// have been lost.
+const LONELY: u32 = 3;
+/// How often that time is doubled at most.
+const LONELY_DOUBLINGS: u32 = 4;
 /// A holder that is silent for so long is none any more, whatever became of the word that it is gone.
 const SILENT: Duration = Duration::from_secs(3 * 60);
 /// Who is asked, or misses something, answers at once, but not more often than this.
@@ -79,6 +84,8 @@ pub(super) struct Peers {
     /// Whether the next digest is a question.
     asks: bool,
     digested_at: Option<Moment>,
+    /// Digests that were said while no other holder was known.
+    lonely: u32,
     /// Until then nobody is served: the others may have more.
     greeting: Option<Greeting>,
     early: Vec<Early>,

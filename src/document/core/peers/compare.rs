@@ -22,6 +22,8 @@ use super::DIGEST_AFTER;
 use super::DIGEST_EVERY;
 use super::DIGEST_PAUSE;
 use super::HOLE_PATIENCE;
+use super::LONELY;
+use super::LONELY_DOUBLINGS;
 
 impl<P> Core<P> {
     pub(super) fn compare_soon(&mut self, now: Now, wait: Duration) {
@@ -52,8 +54,16 @@ impl<P> Core<P> {
         };
         effects.push(Effect::Tell(PeerMessage::Digest(digest)));
         self.peers.digested_at = Some(now.moment);
-        let again = now.moment.after(DIGEST_EVERY + self.jitter(now));
-        self.peers.digest_at = Some(again).filter(|_| !self.peers.holders.is_empty());
+        let mut pause = DIGEST_EVERY;
+        if self.peers.holders.is_empty() {
+            if !self.is_shared() {
+                return self.peers.digest_at = None; // Every node would load the document for it.
+            }
+            pause *= 1 << self.peers.lonely.saturating_sub(LONELY).min(LONELY_DOUBLINGS);
+            self.peers.lonely = self.peers.lonely.saturating_add(1);
+            self.peers.asks = true;
+        }
+        self.peers.digest_at = Some(now.moment.after(pause + self.jitter(now)));
     }
 
     pub(super) fn digest(&mut self, now: Now, from: NodeId, theirs: &Digest, effects: &mut Vec<Effect>) {

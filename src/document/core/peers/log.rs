@@ -1,11 +1,14 @@
 //! The log that several nodes write: what others wrote, what was missed, and in which order.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use syncline_protocol::ErrorCode;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::Readiness;
+use syncline_protocol::update::Summary;
 use syncline_protocol::update::UpdateLimits;
 use syncline_protocol::update::validate;
 
@@ -31,9 +34,9 @@ use crate::store::StoreError;
 use crate::table::change::ChangeSet;
 
 use super::DIGEST_AFTER;
-use super::HOLE_PATIENCE;
 use super::EARLY_MAX;
 use super::Early;
+use super::HOLE_PATIENCE;
 use super::RESETTLE;
 use super::rows_of;
 
@@ -99,11 +102,12 @@ impl<P> Core<P> {
                 live.exists = true;
                 live.states.changed(&record.update);
             }
-            self.settle_order(now, at, &change);
+            let alone = is_one_thing(&summary).then(|| rows_of(&change)).flatten();
+            self.settle_order(now, at, alone);
             self.merged(None, &before, &record.update, effects);
         } else {
             // Perhaps because one of ours had it, which stands behind it in the log.
-            self.settle_order(now, at, &ChangeSet::default());
+            self.settle_order(now, at, None);
         }
         self.keep(record, is_new);
         self.compare_soon(now, DIGEST_AFTER);
@@ -213,11 +217,10 @@ impl<P> Core<P> {
     }
 
     /// Versions follow from the log. A record that came in behind one that stands after it may have been counted in another
-    /// order than other nodes count: then the table is read again, once it is quiet.
-    fn settle_order(&mut self, now: Now, at: Option<Seq>, change: &ChangeSet) {
+    /// order than other nodes count: then the table is read again, once it is quiet. `rows` are the records that it changed, if
+    /// that is known: of several changes, some may show nothing now that would have shown in the other order.
+    fn settle_order(&mut self, now: Now, at: Option<Seq>, rows: Option<BTreeSet<Arc<str>>>) {
         let Some(at) = at.filter(|_| self.is_shared() && self.is_table()) else { return };
-        // Of one that changed several, some may show nothing now that would have shown in the other order.
-        let rows = rows_of(change).filter(|rows| rows.len() == 1);
         let behind = |early: &Early| early.at.is_none_or(|early| early > at);
         if self.peers.early.iter().any(|early| behind(early) && early.meets(rows.as_ref())) {
             self.peers.resettle_at.get_or_insert(now.moment.after(RESETTLE));
@@ -256,4 +259,11 @@ impl<P> Core<P> {
             .collect();
         self.merged(None, &before, &diff, effects);
     }
+}
+
+/// Whether an update is one struct, and at most the deletion of what that replaces.
+fn is_one_thing(summary: &Summary) -> bool {
+    let structs: u32 = summary.ranges().iter().map(|range| range.end - range.start).sum();
+    let deleted: u32 = summary.deletes().map(|range| range.end - range.start).sum();
+    structs <= 1 && deleted <= 1
 }
