@@ -16,8 +16,8 @@ use crate::bus::Heard;
 use crate::bus::NodeId;
 use crate::bus::Topic;
 
-/// A topic, a number and a body.
-type Letter = (Topic, u64, Bytes);
+/// What one node says to another, in order.
+type Way = VecDeque<(Topic, u64, Bytes)>;
 
 #[derive(Default)]
 pub(super) struct Network(Mutex<State>);
@@ -26,7 +26,7 @@ pub(super) struct Network(Mutex<State>);
 struct State {
     topics: BTreeMap<(NodeId, Topic), usize>,
     /// By the way from one node to another.
-    under_way: BTreeMap<(NodeId, NodeId), VecDeque<Letter>>,
+    under_way: BTreeMap<(NodeId, NodeId), Way>,
     said: BTreeMap<(NodeId, Topic), u64>,
     heard: BTreeMap<(NodeId, NodeId, Topic), u64>,
     nodes: BTreeSet<NodeId>,
