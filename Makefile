@@ -4,7 +4,7 @@
 #   make test     everything that must hold before a change goes in (under 25 minutes on two cores)
 #   make check    the quick part: format, lints, architecture, unit tests
 #   make fuzz     every fuzz target for FUZZ_SECONDS each, then HOSTILE_UPDATES mutated updates against the engine
-#   make sim      the simulator over SIM_SEEDS seeds
+#   make sim      the simulator over SIM_SEEDS seeds: of one node, and of several
 #   make cluster  nodes, Redis and PostgreSQL as processes: CLUSTER_SEEDS times everything fails once in CLUSTER_SECONDS (half an hour)
 #   make bench    the criterion benchmarks
 #   make bench-store  the store beside a bare append, sled, redb and fjall (six minutes); writes docs/benchmarks/store.md

@@ -21,7 +21,6 @@ step "tools and npm packages" bash scripts/setup.sh
 step "page bundle" make --no-print-directory -s web
 step "licences, bans, sources" bash scripts/deny.sh
 step "format" cargo fmt --all --check
-step "clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
 step "Rust tests, architecture, conformance, crash, simulator" cargo nextest run --workspace
 step "doc tests" cargo test --quiet --workspace --doc
 # The tests have built it already. Only these are told: to a server it would be a setting that it does not know.
@@ -31,7 +30,8 @@ step "several nodes, Redis and PostgreSQL" env "$built" bash scripts/cluster.sh 
 step "two browsers" env "$built" bash scripts/browser.sh
 step "benchmarks, once each" bash scripts/bench.sh --try
 step "table benchmarks, once" bash scripts/bench-tables.sh --try
-# What is built in release, or with instruments, takes longer than all of this: `make counts` and `make fuzz`.
+# What compiles everything once more takes as long as all of this: `make check` has clippy, `make counts` and `make fuzz` the
+# rest.
 
 printf '\n== passed\n'
 printf '%s\n' "${steps[@]}"

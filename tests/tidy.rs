@@ -25,7 +25,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["src/auth/"]),
     ("reqwest", &["src/auth/", "src/config/check.rs"]),
     ("redis", &["src/bus/redis.rs", "src/bus/redis/"]),
-    ("rustls", &["src/bus/redis/"]),
+    ("rustls", &["src/bus/redis/", "src/store/postgres/tls.rs"]),
     ("clap", &["src/cli/"]),
     ("utoipa", &["src/http/"]),
 ];

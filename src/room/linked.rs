@@ -47,6 +47,8 @@ const ASK_AT_ONCE: usize = 500;
 pub struct Waits {
     /// For what happened in a room before this node came. Whoever comes back meanwhile waits as well.
     pub join: Duration,
+    /// After a join that found nobody who knows what was told before: who says so this late makes those who listen load again.
+    pub blind: Duration,
     /// For what was missed, before somebody else is asked.
     pub want: Duration,
     /// For those who listen to say so; until then it is taken for granted.
@@ -59,6 +61,7 @@ impl Default for Waits {
     fn default() -> Self {
         Self {
             join: Duration::from_millis(300),
+            blind: Duration::from_secs(3),
             want: Duration::from_millis(500),
             follow: Duration::from_secs(2),
             renew: Duration::from_secs(60),

@@ -31,6 +31,9 @@ impl Address {
     pub fn parse(url: &Secret) -> Result<Self, AddressError> {
         let refused = |error: RedisError| AddressError(error.to_string());
         let info = url.reveal().into_connection_info().map_err(refused)?;
+        if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+            return Err(AddressError("a certificate is always checked: nothing may follow a #".to_owned()));
+        }
         // Messages are pushed in this version of the protocol only; Redis has it since version 6.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let settings = settings.set_lib_name(CLIENT_NAME, env!("CARGO_PKG_VERSION"));

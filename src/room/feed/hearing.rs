@@ -163,12 +163,13 @@ impl Feed {
                 false => state.known.raise(from, here.begin),
             }
         }
-        if is_blind && !state.known.has(&here.known) {
-            // It may have been told since somebody listens here.
-            self.restart(state, &here.known);
-        }
+        // One that is not in yet has told nothing to others: it will, from the first on.
         if !here.is_in || state.known.has(&here.known) {
             return;
+        }
+        if is_blind {
+            // It may have been told since somebody listens here.
+            return self.restart(state, &here.known);
         }
         let Some(company) = &mut state.company else { return };
         for (node, number) in &here.known {

@@ -32,9 +32,6 @@ use super::hearing::news_of;
 /// The bus says when a topic is listened to. If it does not, this node goes on as if it were the only one, so many times as
 /// long as it waits for others.
 const UNSUBSCRIBED_WAITS: u32 = 5;
-/// A node that found nobody who knows what was told before it came is told so late, perhaps: those who listen hear that they
-/// missed something. So many times as long as it waited; whoever is heard of later has come later.
-const BLIND_WAITS: u32 = 10;
 
 impl Feed {
     /// The room is held from now on, and others may hold it.
@@ -170,7 +167,7 @@ impl Feed {
     /// before.
     fn go_in(&self, state: &mut State, before: Option<Missed>) {
         let (now, Some(linked)) = (self.house.clock.now().moment, &self.house.link) else { return };
-        let blind_for = if before.is_some() { Duration::ZERO } else { linked.waits.join * BLIND_WAITS };
+        let blind_for = if before.is_some() { Duration::ZERO } else { linked.waits.blind };
         let Some(company) = &mut state.company else { return };
         let Phase::Joining { since, .. } = company.phase else { return };
         company.phase = Phase::Joined { blind_until: now.after(blind_for) };

@@ -32,8 +32,13 @@ use bus::Network;
 use bus::TestBus;
 
 /// Nobody is waited for longer than until everything that was said has been heard.
-const NO_WAITS: Waits =
-    Waits { join: Duration::ZERO, want: Duration::ZERO, follow: Duration::ZERO, renew: Duration::from_secs(3600) };
+const NO_WAITS: Waits = Waits {
+    join: Duration::ZERO,
+    blind: Duration::ZERO,
+    want: Duration::ZERO,
+    follow: Duration::ZERO,
+    renew: Duration::from_secs(3600),
+};
 
 /// Some nodes, and what is on its way between them.
 struct Nodes {
@@ -48,6 +53,10 @@ impl Nodes {
     }
 
     fn with(count: u64, logs: Logs, limits: FeedLimits) -> Self {
+        Self::waiting(count, logs, &limits, NO_WAITS)
+    }
+
+    fn waiting(count: u64, logs: Logs, limits: &FeedLimits, waits: Waits) -> Self {
         let network = Arc::<Network>::default();
         let (feeds, couriers) = (1..=count)
             .map(|node| {
@@ -55,7 +64,7 @@ impl Nodes {
                 let others = Arc::new((usize::try_from(count).unwrap() - 1).into());
                 let courier = Arc::new(Courier::new(CourierLimits { parcels_max: 10, bytes_max: 1 << 20, keep: None }));
                 let link = Link { bus, others };
-                let feeds = Feeds::linked(limits.clone(), Clock::start(), link, logs, courier.clone(), NO_WAITS);
+                let feeds = Feeds::linked(limits.clone(), Clock::start(), link, logs, courier.clone(), waits);
                 (feeds, courier)
             })
             .unzip();
@@ -99,6 +108,13 @@ impl Nodes {
             (0..self.feeds.len()).for_each(|node| self.time_passes(node));
         }
         assert!(!self.deliver_one(0), "they come to an end");
+    }
+
+    /// What is told in the millisecond in which somebody begins to listen is news.
+    fn let_a_moment_pass(&self) {
+        let clock = self.feeds[0].house().clock;
+        let told = clock.now().moment;
+        while clock.now().moment <= told.after(Duration::from_millis(1)) {}
     }
 
     fn tell(&self, node: usize, name: &str, event: impl Into<String>) -> EventId {

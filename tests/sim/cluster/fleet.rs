@@ -140,8 +140,10 @@ impl Fleet {
     pub(crate) fn crash(&mut self) -> Go {
         let at = self.at;
         self.world.say(|| format!("node {at} crashes"));
-        if self.world.chance.one_in(2) {
-            self.world.server.peering.iter_mut().for_each(|peering| peering.sayings.clear());
+        if self.world.chance.one_in(2)
+            && let Some(peering) = self.world.server.peering.as_mut()
+        {
+            peering.sayings.clear();
         }
         self.collect();
         self.bus.stop(at);

@@ -16,6 +16,9 @@ use crate::bus::Heard;
 use crate::bus::NodeId;
 use crate::bus::Topic;
 
+/// What one node says to another, in order.
+type Way = VecDeque<(Topic, u64, Bytes)>;
+
 #[derive(Default)]
 pub(super) struct Network(Mutex<State>);
 
@@ -23,7 +26,7 @@ pub(super) struct Network(Mutex<State>);
 struct State {
     topics: BTreeMap<(NodeId, Topic), usize>,
     /// By the way from one node to another.
-    under_way: BTreeMap<(NodeId, NodeId), VecDeque<(Topic, u64, Bytes)>>,
+    under_way: BTreeMap<(NodeId, NodeId), Way>,
     said: BTreeMap<(NodeId, Topic), u64>,
     heard: BTreeMap<(NodeId, NodeId, Topic), u64>,
     nodes: BTreeSet<NodeId>,

@@ -9,6 +9,7 @@ use crate::name::DocName;
 use crate::room::FeedLimits;
 use crate::room::Feeds;
 use crate::room::Logs;
+use crate::room::Waits;
 use crate::room::tests::all;
 use crate::room::tests::room;
 use crate::room::tests::title;
@@ -17,6 +18,7 @@ use crate::store::Seq;
 use crate::table::change::Author;
 use crate::table::events::Publish;
 
+use super::NO_WAITS;
 use super::Nodes;
 use super::heard;
 use super::id_of;
@@ -91,9 +93,7 @@ fn what_was_told_while_a_node_came_in_is_heard_there_once_and_no_history_is_hear
     let nodes = Nodes::new(2);
     let old = nodes.tell(0, "r", "old");
     nodes.settle();
-    let clock = nodes.feeds[1].house().clock;
-    let told = clock.now().moment;
-    while clock.now().moment <= told.after(Duration::from_millis(1)) {} // What is told in one millisecond is news.
+    nodes.let_a_moment_pass();
     let mut live = nodes.listen(1, "r", None);
     let early = nodes.tell(1, "r", "early");
     assert_eq!(all(&mut live), ["early"], "its own listeners do not wait");
@@ -108,6 +108,41 @@ fn what_was_told_while_a_node_came_in_is_heard_there_once_and_no_history_is_hear
         let mut back = nodes.listen(node, "r", Some(early));
         assert_eq!((back.recovered, ids(&mut back).contains(&old)), (true, false), "it was there before");
     }
+}
+
+#[test]
+fn who_came_in_first_hears_the_first_that_others_tell() {
+    let waits = Waits { blind: Duration::from_secs(3600), ..NO_WAITS };
+    let nodes = Nodes::waiting(3, Logs::Shared, &FeedLimits::default(), waits);
+    let mut ears = nodes.listen(0, "r", None);
+    nodes.settle();
+    let told = [nodes.tell(1, "r", "a"), nodes.tell(1, "r", "b")];
+    nodes.settle();
+    assert_eq!(ids(&mut ears), told, "though it could not know that nothing was told before it came");
+    nodes.let_a_moment_pass();
+    let mut back = nodes.listen(2, "r", None);
+    nodes.attend(2);
+    let told = nodes.tell(0, "r", "c");
+    nodes.settle();
+    assert_eq!(ids(&mut back), [told]);
+}
+
+#[test]
+fn who_came_in_while_nobody_answered_is_told_that_there_was_more() {
+    let waits = Waits { blind: Duration::from_secs(3600), ..NO_WAITS };
+    let nodes = Nodes::waiting(2, Logs::Shared, &FeedLimits::default(), waits);
+    nodes.tell(1, "r", "before");
+    nodes.settle();
+    nodes.cut(0);
+    let mut ears = nodes.listen(0, "r", None);
+    nodes.settle();
+    nodes.tell(1, "r", "missed");
+    nodes.heal(0);
+    nodes.settle();
+    assert_eq!(heard(&mut ears), [None]);
+    let next = nodes.tell(1, "r", "next");
+    nodes.settle();
+    assert_eq!(ids(&mut ears), [next]);
 }
 
 #[test]
