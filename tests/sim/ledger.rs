@@ -62,9 +62,11 @@ impl Ledger {
         self.refused = 0;
     }
 
-    pub(crate) fn pushed(&mut self, saved: bool, sent: u32, lost: u32) {
-        self.under_way.extend((0..sent).map(|_| (self.stamp, saved)));
-        if !saved {
+    /// `is_present`: not by the document to a reader that has left, which it did not know yet.
+    pub(crate) fn pushed(&mut self, is_present: bool, saved: bool, sent: u32, lost: u32) {
+        let stamp = if is_present { self.stamp } else { Stamp::default() };
+        self.under_way.extend((0..sent).map(|_| (stamp, saved)));
+        if !saved && is_present {
             self.refused += i64::from(sent + lost);
         }
     }
@@ -85,15 +87,28 @@ impl Server {
         let count = count + u32::from(self.fault == Fault::StatusTwice && count > 1);
         let Some(port) = actor.core.port(reader) else { return };
         let lost = port.push_statuses(told, count);
+        let is_present = self.is_present(reader);
         if let Some(ledger) = self.ledger(reader) {
-            ledger.pushed(saved, count - lost, lost);
+            ledger.pushed(is_present, saved, count - lost, lost);
         }
         if lost > 0 && saved && self.fault != Fault::StatusLost {
             self.lost(actor, reader, Lost::Status(lost));
         }
     }
 
-    pub(crate) fn ledger(&mut self, reader: ReaderId) -> Option<&mut Ledger> {
+    /// The document has heard a step 1 of a reader; of one that has left, nobody counts it.
+    pub(crate) fn begun(&mut self, reader: ReaderId) {
+        if self.is_present(reader) {
+            self.ledger(reader).map(Ledger::begun);
+        }
+    }
+
+    fn is_present(&self, reader: ReaderId) -> bool {
+        let connection = self.routes.get(&reader).and_then(|(connection, _)| self.connections.get(connection));
+        connection.is_some_and(|connection| connection.has(reader))
+    }
+
+    fn ledger(&mut self, reader: ReaderId) -> Option<&mut Ledger> {
         let (connection, client) = self.routes.get(&reader)?;
         self.connections.get_mut(connection)?.ledgers.get_mut(client)
     }

@@ -34,7 +34,6 @@ use crate::chance::Chance;
 use crate::connection::Connection;
 use crate::connection::Question;
 use crate::fault::Fault;
-use crate::ledger::Ledger;
 use crate::mail::Mail;
 use crate::mail::must_wait;
 use crate::members::Room;
@@ -318,7 +317,7 @@ impl Server {
             let mut begun = begun.into_iter().peekable();
             for (index, effect) in std::mem::take(&mut actor.effects).into_iter().enumerate() {
                 while let Some((_, reader)) = begun.next_if(|(before, _)| *before <= index) {
-                    self.ledger(reader).map(Ledger::begun);
+                    self.begun(reader);
                 }
                 if let Some(left) = &mut self.fuse {
                     *left = left.checked_sub(1).ok_or(Stop::Crash)?;
@@ -326,7 +325,7 @@ impl Server {
                 self.perform(id, actor, effect)?;
             }
             for (_, reader) in begun {
-                self.ledger(reader).map(Ledger::begun);
+                self.begun(reader);
             }
         }
         actor.core.settled();
