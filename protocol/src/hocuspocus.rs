@@ -65,6 +65,13 @@ impl Provider {
         Self { major: version.split('.').next().and_then(|major| major.parse().ok()) }
     }
 
+    /// Whether it sends back what it hears of who is present, and so speaks up when it hears that it is gone itself. From 4.0
+    /// on, what the server says goes no further.
+    #[must_use]
+    pub fn echoes_presence(self) -> bool {
+        self.major.is_none()
+    }
+
     /// Whether it takes a CLOSE. 3.x does too, but looks like 2.x, which throws on it.
     #[must_use]
     pub fn understands_close(self) -> bool {

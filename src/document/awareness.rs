@@ -47,7 +47,7 @@ pub struct Speaker {
     /// Which one.
     pub id: ReaderId,
     /// Whether its client sends back what it hears of others, and speaks up at once when it hears that it is gone itself.
-    /// That is so where the language is `y-websocket`'s; Hocuspocus providers do neither.
+    /// `y-websocket` does, and Hocuspocus providers before 4.0; later ones do neither.
     pub echoes: bool,
 }
 

@@ -10,6 +10,7 @@ use syncline_protocol::channel::ChannelId;
 use syncline_protocol::channel::ServerMessage;
 use syncline_protocol::hocuspocus;
 use syncline_protocol::hocuspocus::Address;
+use syncline_protocol::hocuspocus::Provider;
 use syncline_protocol::web_socket;
 use syncline_protocol::web_socket::Opcode;
 use syncline_protocol::wire::var_uint_len;
@@ -31,6 +32,8 @@ pub enum Language {
     Hocuspocus {
         /// The address of the channel.
         address: Address,
+        /// Whose it is.
+        provider: Provider,
     },
 }
 
@@ -107,6 +110,9 @@ impl Port {
     pub fn receipt(&self) -> Receipt {
         match self {
             Self::Line(Line { language: Language::YWebsocket, .. }) => Receipt::Echo,
+            Self::Line(Line { language: Language::Hocuspocus { provider, .. }, .. }) if !provider.echoes_presence() => {
+                Receipt::QuietStatus
+            }
             Self::Line(Line { language: Language::Hocuspocus { .. }, .. }) | Self::Silent(_) => Receipt::Status,
         }
     }
@@ -117,7 +123,7 @@ impl Port {
         let Self::Line(Line { outbox, channel, language }) = self else { return true };
         match language {
             Language::YWebsocket => outbox.push(*channel, message.frame.clone()),
-            Language::Hocuspocus { address } => outbox.push(*channel, message.addressed(address)),
+            Language::Hocuspocus { address, .. } => outbox.push(*channel, message.addressed(address)),
         }
     }
 
@@ -127,7 +133,7 @@ impl Port {
         let Self::Line(Line { outbox, channel, language }) = self else { return true };
         match language {
             Language::YWebsocket => outbox.push_awareness(*channel, message.frame.clone()),
-            Language::Hocuspocus { address } => outbox.push_awareness(*channel, message.addressed(address)),
+            Language::Hocuspocus { address, .. } => outbox.push_awareness(*channel, message.addressed(address)),
         }
     }
 
@@ -140,7 +146,7 @@ impl Port {
                 let frames: Arc<[Bytes]> = parts.iter().map(|part| part.frame.clone()).collect();
                 outbox.push_parts(*channel, frames, 1)
             }
-            Language::Hocuspocus { address } => {
+            Language::Hocuspocus { address, .. } => {
                 let pieces: Arc<[Bytes]> = parts.iter().flat_map(|part| addressed(address, &part.frame)).collect();
                 outbox.push_parts(*channel, pieces, 2)
             }
@@ -153,7 +159,7 @@ impl Port {
         let message = ServerMessage::SyncStep1(state_vector);
         outbox.push_control(match language {
             Language::YWebsocket => y_websocket::frame(&message),
-            Language::Hocuspocus { address } => hocuspocus::frame(address, &message),
+            Language::Hocuspocus { address, .. } => hocuspocus::frame(address, &message),
         });
     }
 
@@ -200,7 +206,7 @@ impl Port {
 
     fn addressed_line(&self) -> Option<(&Line, &Address)> {
         match self {
-            Self::Line(line @ Line { language: Language::Hocuspocus { address }, .. }) => Some((line, address)),
+            Self::Line(line @ Line { language: Language::Hocuspocus { address, .. }, .. }) => Some((line, address)),
             Self::Line(_) | Self::Silent(_) => None,
         }
     }

@@ -29,6 +29,8 @@ pub enum Receipt {
     Echo,
     /// It is told so, exactly once for each update and each step 2; and it is told when something counts for nothing.
     Status,
+    /// As [`Self::Status`]; besides, it does not send back what it hears of who is present.
+    QuietStatus,
 }
 
 /// Somebody signed in, as far as a document needs to know.

@@ -351,7 +351,9 @@ impl Client {
         let entries = reader.var_bytes().and_then(awareness::decode);
         let Ok(entries) = entries else { return broken("the server sent presence that cannot be read") };
         let changed = self.presence.apply(&entries, now);
-        if !changed.is_empty() {
+        // From 4.0 on, providers keep to themselves what they hear.
+        let echoes = self.provider.as_ref().is_none_or(|provider| provider.version.is_none());
+        if !changed.is_empty() && echoes {
             self.send_presence(&changed, out);
         }
         Ok(())

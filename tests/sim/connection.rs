@@ -26,6 +26,7 @@ use syncline_protocol::session::Grant;
 use syncline_protocol::session::HocuspocusSettings;
 use syncline_protocol::session::Input;
 use syncline_protocol::session::Output;
+use syncline_protocol::session::Peer;
 use syncline_protocol::session::Session;
 use syncline_protocol::session::SessionSettings;
 use syncline_protocol::web_socket;
@@ -278,7 +279,10 @@ impl Server {
                     self.send(actor, Mail::Rights { reader, access });
                     return true;
                 }
-                let language = peer.map_or(Language::YWebsocket, |peer| Language::Hocuspocus { address: peer.address });
+                let language = match peer {
+                    None => Language::YWebsocket,
+                    Some(Peer { address, provider }) => Language::Hocuspocus { address, provider },
+                };
                 let line = Line { outbox: end.outbox.clone(), channel, language };
                 self.attach(id, connection, access, line);
             }

@@ -29,6 +29,7 @@ use crate::table::change::ChangeSet;
 
 use super::Core;
 use super::Effect;
+use super::Live;
 use super::Phase;
 use super::ask::DELETED;
 use super::remotes::Remotes;
@@ -63,7 +64,7 @@ const GREET: Duration = Duration::from_millis(500);
 /// After nodes wrote the same records of a table at the same time, before it is read again in the order of the log.
 const RESETTLE: Duration = Duration::from_secs(2);
 /// Records of this node that a table remembers by the rows that they changed. Full: the oldest are forgotten.
-const OWN_MAX: usize = 256;
+const EARLY_MAX: usize = 256;
 
 /// What a document knows of its other holders.
 #[derive(Debug, Default)]
@@ -80,7 +81,7 @@ pub(super) struct Peers {
     digested_at: Option<Moment>,
     /// Until then nobody is served: the others may have more.
     greeting: Option<Greeting>,
-    own: Vec<Own>,
+    early: Vec<Early>,
     resettle_at: Option<Moment>,
 }
 
@@ -114,23 +115,23 @@ struct Greeting {
     asked: BTreeSet<NodeId>,
 }
 
-/// What this node wrote into a table a moment ago.
+/// What a table took in before its turn: written by this node a moment ago, or heard beyond a hole.
 #[derive(Debug)]
-struct Own {
+struct Early {
     /// Where it stands in the log at most; not known before all is durable.
     at: Option<Seq>,
     /// The records that it changed; `None` for something that concerns all.
     rows: Option<BTreeSet<Arc<str>>>,
 }
 
-impl Own {
+impl Early {
     fn of(change: &ChangeSet) -> Self {
         Self { at: None, rows: rows_of(change) }
     }
 
     fn meets(&self, rows: Option<&BTreeSet<Arc<str>>>) -> bool {
         match (&self.rows, rows) {
-            (Some(own), Some(rows)) => !own.is_disjoint(rows),
+            (Some(early), Some(rows)) => !early.is_disjoint(rows),
             _ => true,
         }
     }
@@ -150,6 +151,10 @@ impl<P> Core<P> {
 
     pub(super) fn has_peers(&self) -> bool {
         self.settings.cluster != Cluster::Alone
+    }
+
+    fn is_table(&self) -> bool {
+        matches!(&self.phase, Phase::Live(Live { register: Some(_), .. }))
     }
 
     fn node(&self) -> Option<NodeId> {
@@ -213,7 +218,10 @@ impl<P> Core<P> {
     /// The document was read from the store; what holders know of it is asked next.
     pub(super) fn meet_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let Some(node) = self.node() else { return };
-        self.peers.own.clear();
+        self.peers.early.clear();
+        if self.is_shared() && self.is_table() && self.saving.unsaved().next().is_some() {
+            self.peers.early.push(Early { at: None, rows: None }); // What was read again with what is not durable yet.
+        }
         self.peers.resettle_at = None;
         if self.settings.cluster == Cluster::Apart(node) {
             let until = now.moment.after(GREET);

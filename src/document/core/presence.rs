@@ -37,7 +37,7 @@ impl<P> Core<P> {
         let user = |id: ReaderId| member(id).map(|member| member.map(|member| &member.user));
         // The same user's other connection is one that died unnoticed.
         let may_take = |owner: ReaderId| user(owner).is_none_or(|owner| Some(owner) == user(id));
-        let echoes = readers.get(&id).is_none_or(|reader| !reader.questions.counts());
+        let echoes = readers.get(&id).is_none_or(|reader| reader.questions.echoes_presence());
         self.awareness.apply(now.moment, Speaker { id, echoes }, entries, may_take)
     }
 

@@ -76,14 +76,19 @@ impl Questions {
 
     /// Whether its client counts.
     pub(super) fn counts(&self) -> bool {
-        self.receipt == Receipt::Status
+        self.receipt != Receipt::Echo
+    }
+
+    /// Whether its client sends back what it hears of who is present.
+    pub(super) fn echoes_presence(&self) -> bool {
+        self.receipt != Receipt::QuietStatus
     }
 
     /// What an update is worth that has come now.
     pub(super) fn worth(&mut self, update: &[u8], limits: &UpdateLimits) -> Owed {
         match self.receipt {
             Receipt::Echo => Owed::Echo,
-            Receipt::Status => Owed::Status(u32::from(!self.is_from_before(update, limits))),
+            Receipt::Status | Receipt::QuietStatus => Owed::Status(u32::from(!self.is_from_before(update, limits))),
         }
     }
 
@@ -127,10 +132,10 @@ impl Questions {
         }
         match (self.receipt, question) {
             (Receipt::Echo, _) => Owed::Echo,
-            (Receipt::Status, Some(Question::Whole)) => Owed::Status(1),
-            (Receipt::Status, Some(Question::Rest)) => Owed::Status(std::mem::take(&mut self.dropped)),
+            (_, Some(Question::Whole)) => Owed::Status(1),
+            (_, Some(Question::Rest)) => Owed::Status(std::mem::take(&mut self.dropped)),
             // The answer to a question that was put to the channel before this one, at the same address.
-            (Receipt::Status, None) => Owed::Status(0),
+            (_, None) => Owed::Status(0),
         }
     }
 

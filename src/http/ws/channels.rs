@@ -99,7 +99,7 @@ impl Connection {
         let entrant = self.seats.entrant(channel).ok_or_else(no_entrant)?;
         let language = match peer {
             None => Language::YWebsocket,
-            Some(Peer { address, .. }) => Language::Hocuspocus { address },
+            Some(Peer { address, provider }) => Language::Hocuspocus { address, provider },
         };
         let port = Port::Line(Line { outbox: self.outbox.clone(), channel, language });
         let Sockets { hub, feeds, .. } = &*self.sockets;

@@ -164,6 +164,19 @@ fn a_node_reads_on_behind_a_snapshot_that_another_one_made() {
 }
 
 #[test]
+fn a_snapshot_that_ends_with_a_nodes_own_record_brings_it_what_lies_before() {
+    let mut ring = Ring::shared(2).settled();
+    ring.nodes[1].hears = false;
+    ring.send(0, &Writer::new(7).types("missed"));
+    ring.settle();
+    ring.send(1, &Writer::new(8).types("own"));
+    ring.settle();
+    ring.compact();
+    ring.wait(500);
+    assert!(ring.replica(1).clocks().covers(&[(7, 6), (8, 3)].into_iter().collect()));
+}
+
+#[test]
 fn a_document_that_is_closed_has_nothing_to_do() {
     let mut ring = Ring::shared(2).settled();
     ring.send(0, &Writer::new(7).types("hello"));

@@ -16,6 +16,7 @@ use crate::document::core::remotes::hash_of;
 use crate::document::peer::Digest;
 use crate::document::peer::PeerMessage;
 use crate::store::Record;
+use crate::table::change::ChangeSet;
 
 use super::DIGEST_AFTER;
 use super::DIGEST_EVERY;
@@ -100,13 +101,15 @@ impl<P> Core<P> {
         effects.extend(states.into_iter().map(|update| Effect::Tell(PeerMessage::State { epoch, update })));
     }
 
-    /// What is in no log that this node knows of goes into its own, whatever the arrangement: it cannot hurt twice.
+    /// What is in no log that this node knows of goes into its own, whatever the arrangement: it cannot hurt twice. In a log
+    /// that all write, the others are told of it as of any record.
     pub(super) fn state_of_peer(&mut self, now: Now, from: NodeId, update: Bytes, effects: &mut Vec<Effect>) {
         let news = self.batch.applied.len();
         let record = Record { update, user: None, at_ms: now.wall_ms, sidecar: Bytes::new() };
         let _ = self.take_in(now, None, &record, effects);
         if self.is_shared() && self.batch.applied.len() > news {
-            self.record_foreign(record);
+            self.note_own(&ChangeSet::default());
+            self.record(now, record.update, None, None);
         }
         if let Some(greeting) = &mut self.peers.greeting {
             greeting.asked.remove(&from);

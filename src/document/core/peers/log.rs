@@ -32,8 +32,8 @@ use crate::table::change::ChangeSet;
 
 use super::DIGEST_AFTER;
 use super::HOLE_PATIENCE;
-use super::OWN_MAX;
-use super::Own;
+use super::EARLY_MAX;
+use super::Early;
 use super::RESETTLE;
 use super::rows_of;
 
@@ -156,8 +156,9 @@ impl<P> Core<P> {
 
     fn catch_up_with_log(&mut self, now: Now, loaded: Loaded, effects: &mut Vec<Effect>) {
         let Loaded { snapshot, records, last, .. } = loaded;
-        if let Some(snapshot) = snapshot.filter(|snapshot| !self.peers.heard.has(snapshot.through)) {
-            if matches!(&self.phase, Phase::Live(Live { register: Some(_), .. })) {
+        // Its last record may be here, and others in it not.
+        if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.through > self.peers.heard.last()) {
+            if self.is_table() {
                 return self.reload(effects); // What stands beside it is of the same moment.
             }
             let record = Record { update: snapshot.state, user: None, at_ms: now.wall_ms, sidecar: Bytes::new() };
@@ -192,10 +193,10 @@ impl<P> Core<P> {
         if self.is_shared() {
             self.peers.heard.add_run(first, last);
             if self.saving.is_idle() {
-                self.peers.own.iter_mut().for_each(|own| own.at = own.at.or(Some(last)));
+                self.peers.early.iter_mut().for_each(|early| early.at = early.at.or(Some(last)));
             }
             let whole = self.peers.heard.last();
-            self.peers.own.retain(|own| own.at.is_none_or(|at| at > whole));
+            self.peers.early.retain(|early| early.at.is_none_or(|at| at > whole));
             if self.peers.heard.has_hole() {
                 self.pull_soon(now, HOLE_PATIENCE);
             }
@@ -207,22 +208,29 @@ impl<P> Core<P> {
     /// This node wrote into a table; where that stands in the log is not known yet.
     pub(in crate::document::core) fn note_own(&mut self, change: &ChangeSet) {
         if self.is_shared() {
-            self.peers.own.push(Own::of(change));
-            let over = self.peers.own.len().saturating_sub(OWN_MAX);
-            self.peers.own.drain(..over);
+            self.came_early(Early::of(change));
         }
     }
 
-    /// Versions follow from the log. A record that came in behind one of ours that stands after it may have been counted in
-    /// another order than other nodes count: then the table is read again, once it is quiet.
+    /// Versions follow from the log. A record that came in behind one that stands after it may have been counted in another
+    /// order than other nodes count: then the table is read again, once it is quiet.
     fn settle_order(&mut self, now: Now, at: Option<Seq>, change: &ChangeSet) {
-        let Some(at) = at.filter(|_| !self.peers.own.is_empty()) else { return };
+        let Some(at) = at.filter(|_| self.is_shared() && self.is_table()) else { return };
         // Of one that changed several, some may show nothing now that would have shown in the other order.
         let rows = rows_of(change).filter(|rows| rows.len() == 1);
-        let behind = |own: &Own| own.at.is_none_or(|own| own > at);
-        if self.peers.own.iter().any(|own| behind(own) && own.meets(rows.as_ref())) {
+        let behind = |early: &Early| early.at.is_none_or(|early| early > at);
+        if self.peers.early.iter().any(|early| behind(early) && early.meets(rows.as_ref())) {
             self.peers.resettle_at.get_or_insert(now.moment.after(RESETTLE));
         }
+        if self.peers.heard.last() < at {
+            self.came_early(Early { at: Some(at), rows });
+        }
+    }
+
+    fn came_early(&mut self, early: Early) {
+        self.peers.early.push(early);
+        let over = self.peers.early.len().saturating_sub(EARLY_MAX);
+        self.peers.early.drain(..over);
     }
 
     pub(super) fn resettle(&mut self, now: Now, effects: &mut Vec<Effect>) {
