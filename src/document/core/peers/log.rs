@@ -31,9 +31,9 @@ use crate::store::StoreError;
 use crate::table::change::ChangeSet;
 
 use super::DIGEST_AFTER;
-use super::HOLE_PATIENCE;
 use super::EARLY_MAX;
 use super::Early;
+use super::HOLE_PATIENCE;
 use super::RESETTLE;
 use super::rows_of;
 
