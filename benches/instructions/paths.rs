@@ -233,7 +233,6 @@ fn decoding(count: usize) -> Operation {
 // ---- who is here ---------------------------------------------------------------------------------------------------
 
 fn crowd() -> Awareness {
-    let speaker = |client| Speaker { id: ReaderId(client), echoes: true };
     let mut awareness = Awareness::default();
     for client in 1..=PEOPLE {
         awareness.apply(Moment(1_000), speaker(client), &[cursor(client, 1)], |_| false);
@@ -257,4 +256,8 @@ fn presence_encoded() -> Operation {
     Box::new(move |_| {
         black_box(awareness.encode_all().is_some());
     })
+}
+
+fn speaker(client: u64) -> Speaker {
+    Speaker { id: ReaderId(client), echoes: true }
 }

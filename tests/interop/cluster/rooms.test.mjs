@@ -16,6 +16,12 @@ const room = 'project:shared'
 const numbers = ({ heard }, name = 'step') => heard.of(name).map(({ data }) => data.n)
 const upTo = (count, from = 0) => Array.from({ length: count }, (_, n) => from + n)
 
+/** Tells the room something until it is heard: from then on the nodes know each other's part in it. */
+const met = (node, count) => until(async () => {
+  await publish(node, root, room, 'met', {})
+  return count() > 0
+}, 'the nodes know each other in the room')
+
 /** Somebody in the room, over Socket.IO. */
 const inRoom = async (t, node, since) => {
   const ear = await listen(t, node, person('listener'))
@@ -49,6 +55,7 @@ for (const [what, company] of [['where others listen', true], ['where nobody was
     const [here, there, third] = nodes
     if (company) await inRoom(t, there)
     const ear = await inRoom(t, here)
+    await met(third, () => ear.heard.of('met').length)
     for (const n of upTo(5)) await publish(third, root, room, 'step', { n })
     await until(() => numbers(ear).length === 5, 'the first five')
     const since = ear.heard.events.at(-1).eventId
@@ -65,6 +72,7 @@ for (const [what, company] of [['where others listen', true], ['where nobody was
     const [here, there, third] = nodes
     if (company) await inRoom(t, there)
     const first = await Listener.open(t, here, room, { headers: operator })
+    await met(third, () => first.of('met').length)
     for (const n of upTo(5)) await publish(third, root, room, 'step', { n })
     await until(() => first.of('step').length === 5, 'the first five')
     const lastId = first.events.at(-1).eventId
