@@ -314,7 +314,7 @@ impl Server {
         let actor = self.actor_of(doc);
         let reader = ReaderId(self.number());
         end.memberships.insert(channel, Membership { actor, reader });
-        connection.ledgers.entry(client).or_default().attached(attachment);
+        connection.ledgers.entry(client).or_default().attached(reader, attachment);
         self.routes.insert(reader, (id, client));
         self.actors.get_mut(&actor).expect("just found").holders += 1;
         self.send(actor, Mail::Join { reader, access, member, port: Port::Line(line) });

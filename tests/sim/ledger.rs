@@ -1,5 +1,6 @@
 //! What one client that counts was told on one connection: the simulator's own book, kept beside the server's.
 
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
 use syncline::document::core::Lost;
@@ -23,8 +24,10 @@ pub(crate) struct Ledger {
     heard: Stamp,
     /// On their way to the document.
     beginnings: VecDeque<Stamp>,
-    /// As far as the document has heard.
-    stamp: Stamp,
+    /// As far as the document has heard of each reader that the client ever was.
+    stamps: BTreeMap<ReaderId, Stamp>,
+    /// Where it is now.
+    attachment: u32,
     /// On their way, with what the document had heard when it sent each.
     under_way: VecDeque<(Stamp, bool)>,
     /// Changes that were refused since the last step 1, whether the client was told so or its outbox was full.
@@ -49,24 +52,27 @@ impl Ledger {
         self.beginnings.push_back(self.heard);
     }
 
-    /// The client is let in.
-    pub(crate) fn attached(&mut self, attachment: u32) {
-        self.stamp = Stamp { attachment, beginnings: 0 };
-        self.beginnings.retain(|stamp| stamp.attachment == attachment);
+    /// The client is let in, as another reader than before.
+    pub(crate) fn attached(&mut self, reader: ReaderId, attachment: u32) {
+        self.stamps.insert(reader, Stamp { attachment, beginnings: 0 });
+        self.attachment = attachment;
         self.refused = 0;
     }
 
-    /// The document has heard a step 1.
-    pub(crate) fn begun(&mut self) {
-        self.stamp = self.beginnings.pop_front().unwrap_or(self.stamp);
-        self.refused = 0;
+    /// The document has heard a step 1. That of a former reader may have waited in its inbox until now.
+    fn begun(&mut self, reader: ReaderId) {
+        let Some(stamp) = self.stamps.get_mut(&reader) else { return };
+        let next = self.beginnings.iter().position(|next| next.attachment == stamp.attachment);
+        *stamp = next.and_then(|next| self.beginnings.remove(next)).unwrap_or(*stamp);
+        if stamp.attachment == self.attachment {
+            self.refused = 0;
+        }
     }
 
-    /// `is_present`: not by the document to a reader that has left, which it did not know yet.
-    pub(crate) fn pushed(&mut self, is_present: bool, saved: bool, sent: u32, lost: u32) {
-        let stamp = if is_present { self.stamp } else { Stamp::default() };
+    fn pushed(&mut self, reader: ReaderId, saved: bool, sent: u32, lost: u32) {
+        let stamp = self.stamps.get(&reader).copied().unwrap_or_default();
         self.under_way.extend((0..sent).map(|_| (stamp, saved)));
-        if !saved && is_present {
+        if !saved && stamp.attachment == self.attachment {
             self.refused += i64::from(sent + lost);
         }
     }
@@ -87,25 +93,18 @@ impl Server {
         let count = count + u32::from(self.fault == Fault::StatusTwice && count > 1);
         let Some(port) = actor.core.port(reader) else { return };
         let lost = port.push_statuses(told, count);
-        let is_present = self.is_present(reader);
         if let Some(ledger) = self.ledger(reader) {
-            ledger.pushed(is_present, saved, count - lost, lost);
+            ledger.pushed(reader, saved, count - lost, lost);
         }
         if lost > 0 && saved && self.fault != Fault::StatusLost {
             self.lost(actor, reader, Lost::Status(lost));
         }
     }
 
-    /// The document has heard a step 1 of a reader; of one that has left, nobody counts it.
     pub(crate) fn begun(&mut self, reader: ReaderId) {
-        if self.is_present(reader) {
-            self.ledger(reader).map(Ledger::begun);
+        if let Some(ledger) = self.ledger(reader) {
+            ledger.begun(reader);
         }
-    }
-
-    fn is_present(&self, reader: ReaderId) -> bool {
-        let connection = self.routes.get(&reader).and_then(|(connection, _)| self.connections.get(connection));
-        connection.is_some_and(|connection| connection.has(reader))
     }
 
     fn ledger(&mut self, reader: ReaderId) -> Option<&mut Ledger> {

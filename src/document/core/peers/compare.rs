@@ -56,12 +56,9 @@ impl<P> Core<P> {
         self.peers.digested_at = Some(now.moment);
         let mut pause = DIGEST_EVERY;
         if self.peers.holders.is_empty() {
-            if !self.is_shared() {
-                return self.peers.digest_at = None; // Every node would load the document for it.
-            }
             pause *= 1 << self.peers.lonely.saturating_sub(LONELY).min(LONELY_DOUBLINGS);
             self.peers.lonely = self.peers.lonely.saturating_add(1);
-            self.peers.asks = true;
+            self.peers.asks = self.is_shared(); // Apart, every node would load the document to answer.
         }
         self.peers.digest_at = Some(now.moment.after(pause + self.jitter(now)));
     }
