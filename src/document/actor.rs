@@ -267,8 +267,9 @@ impl Actor {
             Effect::Load => self.asking_store = Some(self.load()),
             Effect::Pull { after } => self.pull(after),
             Effect::Tell(message) => self.tell_peers(&message),
-            Effect::Delete { memo } => {
-                self.ask_store(|store, doc| Box::pin(store.delete(doc, memo).map(Input::Erased)));
+            Effect::Delete { ending } => {
+                let deletion = delete::delete(self.around.store.clone(), self.name.clone(), ending);
+                self.asking_store = Some(Box::pin(deletion.map(Input::Erased)));
             }
             Effect::Revive => self.ask_store(|store, doc| Box::pin(store.revive(doc).map(Input::Revived))),
             Effect::Append { batch, epoch, records } => {
@@ -467,6 +468,7 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
+mod delete;
 mod peers;
 mod room;
 mod writing;

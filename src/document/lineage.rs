@@ -16,11 +16,15 @@ use bytes::BytesMut;
 use syncline_protocol::state_vector::StateVector;
 use syncline_protocol::update::Readiness;
 use syncline_protocol::update::Summary;
+use syncline_protocol::update::UpdateLimits;
+use syncline_protocol::update::validate;
 use syncline_protocol::wire::ReadError;
 use syncline_protocol::wire::Reader;
 use syncline_protocol::wire::write_var_uint;
 
 use crate::store::Epoch;
+use crate::store::Loaded;
+use crate::store::Seq;
 
 /// Ids that are remembered: some 200 KB as a memo, 800 KB in memory while the document is. Full: those of the oldest lives
 /// are forgotten first, and of one life those with the highest numbers. A copy names nearly everybody of its life, so a
@@ -34,6 +38,45 @@ const VERSION: u8 = 1;
 pub struct Lineage {
     /// Sorted by client; with each, the last epoch in which it was there.
     former: Box<[(u64, Epoch)]>,
+}
+
+/// A life that is about to end: what the memo for those after it is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The life.
+    pub epoch: Epoch,
+    /// As far as its log was read, where other nodes may have written on: then the store is to say so, and what they wrote
+    /// is to be [read](Self::read_on) first. A memo that lacks somebody would let that copy in again.
+    pub through: Option<Seq>,
+    lineage: Lineage,
+    clocks: StateVector,
+}
+
+impl Ending {
+    /// The end of a life in which everybody wrote whom `clocks` has.
+    #[must_use]
+    pub fn new(epoch: Epoch, through: Option<Seq>, lineage: Lineage, clocks: StateVector) -> Self {
+        Self { epoch, through, lineage, clocks }
+    }
+
+    /// Takes note of what was written behind [`Self::through`].
+    pub fn read_on(&mut self, later: &Loaded) {
+        let snapshot = later.snapshot.iter().map(|snapshot| &snapshot.state);
+        for update in snapshot.chain(later.records.iter().map(|(_, record)| &record.update)) {
+            // What cannot be read here was never merged into anything.
+            let Ok(summary) = validate(update, &UpdateLimits::none()) else { continue };
+            for range in summary.ranges() {
+                self.clocks.advance(range.client, range.end);
+            }
+        }
+        self.through = Some(later.last);
+    }
+
+    /// What the store is to remember.
+    #[must_use]
+    pub fn memo(&self) -> Bytes {
+        self.lineage.memo(self.epoch, &self.clocks)
+    }
 }
 
 /// A memo cannot be read: a newer program wrote it, or nobody did.

@@ -209,6 +209,10 @@ impl<S: Store> Store for Faulty<S> {
         self.call(Op::Delete, |store| store.delete(doc, memo))
     }
 
+    fn delete_as_of(&self, doc: &DocName, epoch: Epoch, through: Seq, memo: Bytes) -> Pending<bool> {
+        self.call(Op::Delete, |store| store.delete_as_of(doc, epoch, through, memo))
+    }
+
     fn revive(&self, doc: &DocName) -> Pending<Epoch> {
         self.call(Op::Revive, |store| store.revive(doc))
     }

@@ -54,6 +54,26 @@ impl MemoryStore {
     fn with<T: Send + 'static>(&self, act: impl FnOnce(&mut Shelf) -> Result<T, StoreError>) -> Pending<T> {
         ready(self.shelf().and_then(|mut shelf| act(&mut shelf)))
     }
+
+    /// `stands`: only where the document still does.
+    fn delete_if(&self, doc: &DocName, stands: Option<(Epoch, Seq)>, memo: Bytes) -> Pending<bool> {
+        self.with(|shelf| {
+            admit_memo(&memo)?;
+            let Some(doc) = shelf.docs.get_mut(doc) else { return Ok(false) };
+            if let Some((epoch, through)) = stands {
+                doc.admit(epoch)?;
+                if doc.kept.last != through && doc.exists() {
+                    return Err(StoreError::Conflict("somebody else has written on".to_owned()));
+                }
+            }
+            if !doc.exists() {
+                return Ok(false);
+            }
+            let kept = Loaded { epoch: doc.kept.epoch, memo, ..Loaded::default() };
+            *doc = Doc { kept, deleted: true, updated_at_ms: doc.updated_at_ms };
+            Ok(true)
+        })
+    }
 }
 
 impl Doc {
@@ -131,13 +151,11 @@ impl Store for MemoryStore {
     }
 
     fn delete(&self, doc: &DocName, memo: Bytes) -> Pending<bool> {
-        self.with(|shelf| {
-            admit_memo(&memo)?;
-            let Some(doc) = shelf.docs.get_mut(doc).filter(|doc| doc.exists()) else { return Ok(false) };
-            let kept = Loaded { epoch: doc.kept.epoch, memo, ..Loaded::default() };
-            *doc = Doc { kept, deleted: true, updated_at_ms: doc.updated_at_ms };
-            Ok(true)
-        })
+        self.delete_if(doc, None, memo)
+    }
+
+    fn delete_as_of(&self, doc: &DocName, epoch: Epoch, through: Seq, memo: Bytes) -> Pending<bool> {
+        self.delete_if(doc, Some((epoch, through)), memo)
     }
 
     fn revive(&self, doc: &DocName) -> Pending<Epoch> {

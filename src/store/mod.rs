@@ -168,6 +168,13 @@ pub trait Store: Send + Sync + 'static {
     /// name lives through afterwards.
     fn delete(&self, doc: &DocName, memo: Bytes) -> Pending<bool>;
 
+    /// As [`delete`](Self::delete), of a document whose last record in the life `epoch` is `through`: a memo can only tell
+    /// of what its writer has read. [`StoreError::Conflict`] where another node has written on, [`StoreError::Deleted`]
+    /// where that life is over. A store that one process has to itself does not look: nobody else writes.
+    fn delete_as_of(&self, doc: &DocName, _epoch: Epoch, _through: Seq, memo: Bytes) -> Pending<bool> {
+        self.delete(doc, memo)
+    }
+
     /// Lifts a tombstone, so that the name can be used again, in the next epoch. Without a tombstone it only answers
     /// the epoch.
     fn revive(&self, doc: &DocName) -> Pending<Epoch>;

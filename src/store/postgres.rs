@@ -198,6 +198,17 @@ impl PostgresStore {
         }
     }
 
+    /// `stands`: only where the document still does.
+    fn delete_if(&self, doc: &DocName, stands: Option<(Epoch, Seq)>, memo: Bytes) -> Pending<bool> {
+        if let Err(error) = admit_memo(&memo) {
+            return ready(Err(error));
+        }
+        let (reply, done) = oneshot::channel();
+        let bytes = memo.len();
+        self.keep(Task::Delete { doc: doc.clone(), stands, memo, reply }, bytes);
+        answer(done)
+    }
+
     fn keep(&self, task: Task, bytes: usize) {
         if let Err((task, error)) = self.lines.tasks.push(task, bytes) {
             task.refuse(error);
@@ -340,13 +351,11 @@ impl Store for PostgresStore {
     }
 
     fn delete(&self, doc: &DocName, memo: Bytes) -> Pending<bool> {
-        if let Err(error) = admit_memo(&memo) {
-            return ready(Err(error));
-        }
-        let (reply, done) = oneshot::channel();
-        let bytes = memo.len();
-        self.keep(Task::Delete { doc: doc.clone(), memo, reply }, bytes);
-        answer(done)
+        self.delete_if(doc, None, memo)
+    }
+
+    fn delete_as_of(&self, doc: &DocName, epoch: Epoch, through: Seq, memo: Bytes) -> Pending<bool> {
+        self.delete_if(doc, Some((epoch, through)), memo)
     }
 
     fn revive(&self, doc: &DocName) -> Pending<Epoch> {

@@ -329,7 +329,7 @@ impl Shell {
             Effect::Pull { .. } | Effect::Tell(_) => {}            // There are no other nodes here.
             Effect::Load => self.call(Call::Load),
             Effect::Run(job) => self.call(Call::Job(job)),
-            Effect::Delete { memo } => self.call(Call::Delete { memo }),
+            Effect::Delete { ending } => self.call(Call::Delete { memo: ending.memo() }),
             Effect::Revive => self.call(Call::Revive),
             Effect::Append { batch, epoch, records } => self.call(Call::Append { batch, epoch, records }),
             Effect::Compact { epoch } => {

@@ -226,6 +226,41 @@ async fn a_late_writer_of_another_node_does_not_revive_what_was_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_is_deleted_only_as_it_was_read() {
+    let url = database().await;
+    let nodes = [node(&url).await, node(&url).await];
+    let name = doc("read");
+    let memo = |life: u64| Bytes::from(life.to_le_bytes().to_vec());
+    assert_eq!(nodes[0].delete_as_of(&name, FIRST, Seq(0), memo(9)).await, Ok(false), "there is nothing");
+    for life in 0..15_u64 {
+        let epoch = Epoch(life);
+        nodes[0].append(&name, epoch, vec![record("read")]).await.unwrap();
+        let early = nodes[0].delete_as_of(&name, Epoch(life + 1), Seq(1), memo(9)).await;
+        assert!(matches!(early, Err(StoreError::Conflict(_))), "{early:?}");
+        // The other node writes on meanwhile.
+        let later: Vec<_> = (0..20).map(|n| tokio::spawn(nodes[1].append(&name, epoch, vec![marked(1, n)]))).collect();
+        let through = loop {
+            let read = nodes[0].load(&name).await.unwrap();
+            match nodes[0].delete_as_of(&name, epoch, read.last, memo(life)).await {
+                Ok(done) => break done.then_some(read.last).expect("it was there"),
+                Err(StoreError::Conflict(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        for append in later {
+            match append.await.unwrap() {
+                Ok(at) => assert!(at <= through, "{at:?} was acknowledged, and nobody read it before the end"),
+                Err(error) => assert_eq!(error, StoreError::Deleted),
+            }
+        }
+        assert_eq!(nodes[1].delete_as_of(&name, epoch, through, memo(9)).await, Err(StoreError::Deleted));
+        assert_eq!(nodes[1].revive(&name).await, Ok(Epoch(life + 1)));
+        assert_eq!(nodes[1].delete_as_of(&name, epoch, through, memo(9)).await, Err(StoreError::Deleted));
+        assert_eq!(nodes[0].load(&name).await.unwrap().memo, memo(life));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_document_takes_no_other_down_with_it() {
     let url = database().await;
     let store = node(&url).await;

@@ -6,6 +6,7 @@ use syncline::document::core::Compacted;
 use syncline::document::core::Input;
 use syncline::document::job::Job;
 use syncline::document::job::Outcome;
+use syncline::document::lineage::Ending;
 use syncline::document::port::Port;
 use syncline::document::replica::Deleted;
 use syncline::store::Epoch;
@@ -37,8 +38,9 @@ pub(crate) enum Work {
         epoch: Epoch,
         records: Vec<Record>,
     },
+    /// Reads on where others have written on, and tries again.
     Delete {
-        memo: Bytes,
+        ending: Ending,
     },
     Revive,
     /// Loads first; what it loaded is built and stored in a second step.
@@ -90,9 +92,16 @@ impl Server {
                 Input::Appended { batch: *batch, result: if fails { Err(unavailable()) } else { result } }
             }
             Work::Delete { .. } if fails => Input::Erased(Err(unavailable())),
-            Work::Delete { memo } => {
-                let memo = if self.fault == Fault::MemoLost { Bytes::new() } else { memo.clone() };
-                Input::Erased(Ok(self.disk.delete(doc, memo)))
+            Work::Delete { ending } => {
+                let memo = if self.fault == Fault::MemoLost { Bytes::new() } else { ending.memo() };
+                match self.disk.delete_as_of(doc, ending.epoch, ending.through, memo) {
+                    Err(StoreError::Conflict(_)) => {
+                        let later = self.disk.load_after(doc, ending.through.unwrap_or_default());
+                        ending.read_on(&later.expect("it lives"));
+                        return Ok(());
+                    }
+                    outcome => Input::Erased(outcome),
+                }
             }
             Work::Revive if fails => Input::Revived(Err(unavailable())),
             Work::Revive => Input::Revived(Ok(self.disk.revive(doc))),
@@ -143,9 +152,11 @@ impl Server {
                 Work::Compact { epoch, loaded: Some(loaded) } if chance.one_in(2) => {
                     let _ = self.compact(call.doc, *epoch, loaded)?;
                 }
-                Work::Delete { memo } if chance.one_in(2) => {
-                    self.disk.delete(call.doc, memo.clone());
-                    self.promised[call.doc] = Cover::default();
+                Work::Delete { ending } if chance.one_in(2) => {
+                    let outcome = self.disk.delete_as_of(call.doc, ending.epoch, ending.through, ending.memo());
+                    if outcome == Ok(true) {
+                        self.promised[call.doc] = Cover::default();
+                    }
                 }
                 Work::Revive if chance.one_in(2) => drop(self.disk.revive(call.doc)),
                 _ => {}

@@ -396,9 +396,12 @@ impl Client {
     }
 
     /// Whether the same acknowledgement came twice; only to be asked where nobody else sends the same bytes. After a
-    /// reconnect its own former connection may: what was under way on it is news to the new one.
+    /// reconnect its own former connection may: what was under way on it is news to the new one. Of deletions alone anybody
+    /// may send the same bytes.
     pub(crate) fn was_confirmed(&self, update: &Bytes) -> bool {
-        self.dials == 1 && self.confirmed.contains(update) && !self.unconfirmed.contains(update)
+        let is_own =
+            |update| validate(update, &UpdateLimits::default()).is_ok_and(|summary| !summary.ranges().is_empty());
+        self.dials == 1 && self.confirmed.contains(update) && !self.unconfirmed.contains(update) && is_own(update)
     }
 
     /// Another tab edited.

@@ -34,6 +34,7 @@ use syncline_protocol::web_socket::Opcode;
 
 use crate::chance::Chance;
 use crate::ledger::Ledger;
+use crate::ledger::Stamp;
 use crate::mail::Mail;
 use crate::server::Go;
 use crate::server::Server;
@@ -87,7 +88,8 @@ struct End {
     outbox: Arc<Outbox>,
     pipe: Arc<Pipe>,
     memberships: BTreeMap<ChannelId, Membership>,
-    todo: VecDeque<Output>,
+    /// With the stamp of each step 1.
+    todo: VecDeque<(Option<Stamp>, Output)>,
     over: bool,
 }
 
@@ -125,12 +127,10 @@ impl Connection {
         }
     }
 
-    fn note_output(&mut self, output: &Output) {
-        if let Output::Document { channel, message: DocumentMessage::SyncStep1(_) } = output
-            && let Some(entrant) = self.entrants.get(channel)
-        {
-            self.ledgers.get_mut(&entrant.client).map(Ledger::passed_on);
-        }
+    /// As far as the client had begun that says this, if it begins with it.
+    fn stamp_of(&self, output: &Output) -> Option<Stamp> {
+        let Output::Document { channel, message: DocumentMessage::SyncStep1(_) } = output else { return None };
+        self.ledgers.get(&self.entrants.get(channel)?.client).map(Ledger::heard)
     }
 
     pub(crate) fn server_died(&mut self, chance: &mut Chance) {
@@ -178,7 +178,14 @@ impl Server {
         let pipe = Arc::new(Pipe::new(id));
         let outbox = Outbox::new(self.now.moment, self.limits.outbox, self.budget.clone(), pipe.clone());
         let outbox = Arc::new(outbox);
-        let end = End { session, outbox, pipe, memberships: BTreeMap::new(), todo: outputs.into(), over: false };
+        let end = End {
+            session,
+            outbox,
+            pipe,
+            memberships: BTreeMap::new(),
+            todo: outputs.into_iter().map(|output| (None, output)).collect(),
+            over: false,
+        };
         let connection = Connection {
             entrants,
             ledgers: BTreeMap::new(),
@@ -232,8 +239,10 @@ impl Server {
             return broken("a closed session goes on");
         }
         end.over |= outputs.iter().any(|output| matches!(output, Output::Close { .. }));
-        end.todo.extend(outputs.iter().cloned());
-        outputs.iter().for_each(|output| connection.note_output(output));
+        let stamped: Vec<_> = outputs.into_iter().map(|output| (connection.stamp_of(&output), output)).collect();
+        if let Some(end) = &mut connection.end {
+            end.todo.extend(stamped);
+        }
         Ok(())
     }
 
@@ -259,8 +268,8 @@ impl Server {
         let mut busy = false;
         loop {
             let Some(end) = &mut connection.end else { return busy };
-            let Some(output) = end.todo.front().cloned() else { return busy };
-            if !self.do_output(id, connection, output) {
+            let Some((stamp, output)) = end.todo.front().cloned() else { return busy };
+            if !self.do_output(id, connection, stamp, output) {
                 return busy;
             }
             busy = true;
@@ -271,7 +280,7 @@ impl Server {
     }
 
     /// `false`: it has to wait.
-    fn do_output(&mut self, id: u64, connection: &mut Connection, output: Output) -> bool {
+    fn do_output(&mut self, id: u64, connection: &mut Connection, stamp: Option<Stamp>, output: Output) -> bool {
         let Some(end) = &mut connection.end else { return true };
         match output {
             Output::Attach { channel, access, peer } => {
@@ -294,6 +303,10 @@ impl Server {
                     return false;
                 }
                 actor.inbox.push_back(Mail::Message { reader, message });
+                let client = connection.entrants.get(&channel).map(|entrant| entrant.client);
+                if let (Some(ledger), Some(stamp)) = (client.and_then(|of| connection.ledgers.get_mut(&of)), stamp) {
+                    ledger.begins(reader, stamp);
+                }
             }
             Output::Send(payload) => end.outbox.push_control(web_socket::frame(Opcode::Binary, &payload)),
             Output::Detach { channel } => {

@@ -22,16 +22,23 @@ pub(crate) struct Stamp {
 pub(crate) struct Ledger {
     /// As far as the connection has heard. What a client says before it is let in may be let go, so not all of that gets on.
     heard: Stamp,
-    /// On their way to the document.
-    beginnings: VecDeque<Stamp>,
-    /// As far as the document has heard of each reader that the client ever was.
-    stamps: BTreeMap<ReaderId, Stamp>,
-    /// Where it is now.
-    attachment: u32,
+    /// Each reader that the client ever was.
+    readers: BTreeMap<ReaderId, Told>,
+    /// The one that it is.
+    current: Option<ReaderId>,
     /// On their way, with what the document had heard when it sent each.
     under_way: VecDeque<(Stamp, bool)>,
     /// Changes that were refused since the last step 1, whether the client was told so or its outbox was full.
     refused: i64,
+}
+
+/// What a document was told of one reader.
+#[derive(Debug)]
+struct Told {
+    /// Steps 1 on their way. Those of a reader that has left may still be in the inbox when the client is another one.
+    beginnings: VecDeque<Stamp>,
+    /// As far as the document has heard.
+    stamp: Stamp,
 }
 
 impl Ledger {
@@ -47,32 +54,39 @@ impl Ledger {
         self.heard.beginnings += 1;
     }
 
-    /// The session passes a step 1 on, which is always the last it has heard.
-    pub(crate) fn passed_on(&mut self) {
-        self.beginnings.push_back(self.heard);
+    /// The step 1 that a session passes on is always the last it has heard.
+    pub(crate) fn heard(&self) -> Stamp {
+        self.heard
     }
 
     /// The client is let in, as another reader than before.
     pub(crate) fn attached(&mut self, reader: ReaderId, attachment: u32) {
-        self.stamps.insert(reader, Stamp { attachment, beginnings: 0 });
-        self.attachment = attachment;
+        let stamp = Stamp { attachment, beginnings: 0 };
+        self.readers.insert(reader, Told { beginnings: VecDeque::new(), stamp });
+        self.current = Some(reader);
         self.refused = 0;
     }
 
-    /// The document has heard a step 1. That of a former reader may have waited in its inbox until now.
+    /// A step 1 is on its way to the document.
+    pub(crate) fn begins(&mut self, reader: ReaderId, stamp: Stamp) {
+        if let Some(told) = self.readers.get_mut(&reader) {
+            told.beginnings.push_back(stamp);
+        }
+    }
+
+    /// The document has heard a step 1.
     fn begun(&mut self, reader: ReaderId) {
-        let Some(stamp) = self.stamps.get_mut(&reader) else { return };
-        let next = self.beginnings.iter().position(|next| next.attachment == stamp.attachment);
-        *stamp = next.and_then(|next| self.beginnings.remove(next)).unwrap_or(*stamp);
-        if stamp.attachment == self.attachment {
+        let Some(told) = self.readers.get_mut(&reader) else { return };
+        told.stamp = told.beginnings.pop_front().unwrap_or(told.stamp);
+        if self.current == Some(reader) {
             self.refused = 0;
         }
     }
 
     fn pushed(&mut self, reader: ReaderId, saved: bool, sent: u32, lost: u32) {
-        let stamp = self.stamps.get(&reader).copied().unwrap_or_default();
+        let stamp = self.readers.get(&reader).map_or(Stamp::default(), |told| told.stamp);
         self.under_way.extend((0..sent).map(|_| (stamp, saved)));
-        if !saved && stamp.attachment == self.attachment {
+        if !saved && self.current == Some(reader) {
             self.refused += i64::from(sent + lost);
         }
     }

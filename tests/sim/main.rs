@@ -13,7 +13,7 @@
 //! acknowledged or, where its writer may only read, refused, and reached nobody; everybody sees who is there, and the rooms
 //! know it too.
 //!
-//! `SYNCLINE_SIM_SEEDS` says how many; `SYNCLINE_SIM_SEED` replays one and tells its story.
+//! `SYNCLINE_SIM_SEEDS` says how many, `SYNCLINE_SIM_FROM` where to begin; `SYNCLINE_SIM_SEED` replays one and tells its story.
 
 mod calls;
 mod chance;
@@ -67,7 +67,7 @@ fn number(variable: &str) -> Option<u64> {
 /// The first history that breaks a law, of as many as are wanted.
 fn first_broken(broken_by: impl Fn(u64) -> Option<String> + Sync) -> Option<(u64, String)> {
     let seeds = number("SYNCLINE_SIM_SEEDS").unwrap_or(2_000);
-    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (next, failed) = (AtomicU64::new(number("SYNCLINE_SIM_FROM").unwrap_or(0)), AtomicBool::new(false));
     let work = || {
         while !failed.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);

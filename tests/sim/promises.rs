@@ -13,8 +13,8 @@ impl Server {
     }
 
     pub(crate) fn promise_all(&mut self, doc: usize, cover: &Cover, how: &str) -> Go {
-        if self.disk.is_deleted(doc) {
-            return Ok(()); // It was saved, and then deleted.
+        if self.disk.is_deleted(doc) || self.disk.had(doc, cover) {
+            return Ok(()); // It was saved, and then deleted; the document may have been created anew since.
         }
         if !self.disk.has(doc, cover) {
             return broken(format!("doc{doc}: {how} says saved, and the disk does not have it"));

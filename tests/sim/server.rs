@@ -340,7 +340,7 @@ impl Server {
             Effect::Tell(message) => self.tell_peers(actor, message),
             Effect::Load => self.load(id, actor),
             Effect::Run(job) => self.call(id, actor.doc, Work::Job(Some(job))),
-            Effect::Delete { memo } => self.call(id, actor.doc, Work::Delete { memo }),
+            Effect::Delete { ending } => self.call(id, actor.doc, Work::Delete { ending }),
             Effect::Revive => self.call(id, actor.doc, Work::Revive),
             Effect::Compact { epoch } => self.call(id, actor.doc, Work::Compact { epoch, loaded: None }),
             Effect::Append { batch, epoch, records } => {

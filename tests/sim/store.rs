@@ -180,6 +180,22 @@ impl Disk {
         was_there
     }
 
+    /// Only a life that nobody has written on.
+    pub(crate) fn delete_as_of(
+        &mut self,
+        doc: usize,
+        epoch: Epoch,
+        through: Option<Seq>,
+        memo: Bytes,
+    ) -> Result<bool, StoreError> {
+        if let Some(through) = through
+            && self.living(doc, epoch)?.last != through
+        {
+            return Err(StoreError::Conflict("another node has written on".into()));
+        }
+        Ok(self.delete(doc, memo))
+    }
+
     pub(crate) fn revive(&mut self, doc: usize) -> Epoch {
         let kept = &mut self.docs[doc];
         if std::mem::take(&mut kept.deleted) {
@@ -206,6 +222,11 @@ impl Disk {
             kept.cover = Cover::of(&state);
         }
         kept.cover.contains(cover)
+    }
+
+    /// Whether all this was there in lives that are over.
+    pub(crate) fn had(&self, doc: usize, cover: &Cover) -> bool {
+        self.docs[doc].former.contains(cover)
     }
 
     pub(crate) fn is_deleted(&self, doc: usize) -> bool {

@@ -5,6 +5,7 @@ use syncline_protocol::ErrorCode;
 use syncline_protocol::state_vector::StateVector;
 
 use crate::clock::Now;
+use crate::document::lineage::Ending;
 use crate::document::peer::PeerMessage;
 use crate::document::request::Answer;
 use crate::document::request::Member;
@@ -118,9 +119,11 @@ impl<P> Core<P> {
     pub(super) fn delete(&mut self, now: Now, ticket: Option<Ticket>, effects: &mut Vec<Effect>) {
         match std::mem::replace(&mut self.phase, gone(now)) {
             Phase::Live(live) if live.exists => {
-                let memo = self.lineage.memo(self.epoch, live.replica.clocks());
+                let through = self.is_shared().then(|| self.peers.heard.last());
+                let clocks = live.replica.clocks().clone();
+                let ending = Ending::new(self.epoch, through, self.lineage.clone(), clocks);
                 self.phase = Phase::Deleting { asked: ticket, live };
-                effects.push(Effect::Delete { memo });
+                effects.push(Effect::Delete { ending });
             }
             other => {
                 self.phase = other;
@@ -143,6 +146,11 @@ impl<P> Core<P> {
                 if ticket.is_some() && self.has_peers() {
                     effects.push(Effect::Tell(PeerMessage::Deleted(self.epoch)));
                 }
+                self.close(now, &Refusal::new(ErrorCode::NotFound, DELETED), effects);
+            }
+            Err(StoreError::Deleted) => {
+                // Another node was first, and somebody may have created it anew since.
+                answer_if_asked(effects, ticket, Err(no_such_document()));
                 self.close(now, &Refusal::new(ErrorCode::NotFound, DELETED), effects);
             }
             Err(error) => {

@@ -9,6 +9,7 @@ use syncline_protocol::state_vector::StateVector;
 use crate::bus::NodeId;
 use crate::document::job::Job;
 use crate::document::job::Outcome;
+use crate::document::lineage::Ending;
 use crate::document::peer::PeerMessage;
 use crate::document::request::Answer;
 use crate::document::request::Member;
@@ -182,7 +183,7 @@ pub enum Effect {
     /// Delete what is stored; answer with [`Input::Erased`].
     Delete {
         /// What the lives to come need to know of those that were.
-        memo: Bytes,
+        ending: Ending,
     },
     /// Lift the tombstone; answer with [`Input::Revived`].
     Revive,

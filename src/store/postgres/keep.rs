@@ -28,6 +28,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::name::DocName;
 use crate::store::Epoch;
+use crate::store::Seq;
 use crate::store::Snapshot;
 use crate::store::StoreError;
 use crate::store::postgres::line::Bounds;
@@ -84,7 +85,8 @@ const SETTLE: &str = "
 const BURY: &str = "
     WITH buried AS (
         UPDATE syncline_documents SET deleted = true, last = 0, bytes = 0
-        WHERE id = $1 AND NOT deleted AND last > 0 RETURNING id
+        WHERE id = $1 AND NOT deleted AND last > 0 AND ($2::bigint IS NULL OR (epoch = $2 AND last = $3::bigint))
+        RETURNING id
     )
     SELECT 1 / count(*) FROM buried";
 const FORGET_RECORDS: &str = "DELETE FROM syncline_records WHERE doc = $1";
@@ -97,9 +99,23 @@ const LIFT: &str = "
 
 /// What the keeper is asked for.
 pub(super) enum Task {
-    Compact { doc: DocName, epoch: Epoch, snapshot: Snapshot, reply: Reply<()> },
-    Delete { doc: DocName, memo: Bytes, reply: Reply<bool> },
-    Revive { doc: DocName, reply: Reply<Epoch> },
+    Compact {
+        doc: DocName,
+        epoch: Epoch,
+        snapshot: Snapshot,
+        reply: Reply<()>,
+    },
+    /// `stands`: only where the document still does.
+    Delete {
+        doc: DocName,
+        stands: Option<(Epoch, Seq)>,
+        memo: Bytes,
+        reply: Reply<bool>,
+    },
+    Revive {
+        doc: DocName,
+        reply: Reply<Epoch>,
+    },
 }
 
 impl Task {
@@ -130,8 +146,8 @@ impl Keeper {
                     let act = async |open: &mut Open| compact(open, &doc, epoch, &snapshot).await;
                     let _ = reply.send(self.link.attempt(&self.outage, act).await);
                 }
-                Task::Delete { doc, memo, reply } => {
-                    let act = async |open: &mut Open| delete(open, &doc, &memo).await;
+                Task::Delete { doc, stands, memo, reply } => {
+                    let act = async |open: &mut Open| delete(open, &doc, stands, &memo).await;
                     let _ = reply.send(self.link.attempt(&self.outage, act).await);
                 }
                 Task::Revive { doc, reply } => {
@@ -242,7 +258,7 @@ async fn settle(open: &mut Open, turn: &Turn, snapshot: &Snapshot) -> Result<(),
     commit_with(&open.client, &settle, &[&turn.doc, &epoch, &grown]).await?.ok_or(Trouble::Unfit(StoreError::Deleted))
 }
 
-async fn delete(open: &mut Open, doc: &DocName, memo: &Bytes) -> Result<bool, Trouble> {
+async fn delete(open: &mut Open, doc: &DocName, stands: Option<(Epoch, Seq)>, memo: &Bytes) -> Result<bool, Trouble> {
     let name = doc.as_str().as_bytes();
     make_turn(open, name).await?;
     let turn = open.statement(AWAIT_TURN).await?;
@@ -256,9 +272,10 @@ async fn delete(open: &mut Open, doc: &DocName, memo: &Bytes) -> Result<bool, Tr
         }
         let forget = open.statement(FORGET_RECORDS).await?;
         // The tombstone first: behind it nothing can be appended that would be left over.
-        let of: [&(dyn ToSql + Sync); 1] = [&id];
+        let (epoch, last) = stands.map(|(epoch, through)| (row::number(epoch.0), row::number(through.0))).unzip();
+        let (whom, of): ([&(dyn ToSql + Sync); 3], [&(dyn ToSql + Sync); 1]) = ([&id, &epoch, &last], [&id]);
         let (buried, forgotten, committed) = futures_util::join!(
-            open.client.query_one(&bury, &of),
+            open.client.query_one(&bury, &whom),
             open.client.execute(&forget, &of),
             open.client.batch_execute("COMMIT"),
         );
@@ -270,7 +287,15 @@ async fn delete(open: &mut Open, doc: &DocName, memo: &Bytes) -> Result<bool, Tr
         Ok(true)
     };
     let outcome = outcome.await;
-    end(open, outcome).await
+    let is_buried = end(open, outcome).await?;
+    if let (false, Some((epoch, _))) = (is_buried, stands) {
+        let standing = standing(open, name).await?;
+        standing.admit(epoch)?;
+        if standing.last > 0 {
+            return Err(StoreError::Conflict("another node has written on".into()).into());
+        }
+    }
+    Ok(is_buried)
 }
 
 async fn revive(open: &mut Open, doc: &DocName) -> Result<Epoch, Trouble> {
@@ -279,10 +304,13 @@ async fn revive(open: &mut Open, doc: &DocName) -> Result<Epoch, Trouble> {
     if let Some(row) = open.client.query_opt(&lift, &[&name]).await? {
         return Ok(Epoch(row::position(row.try_get(0)?)?));
     }
+    Ok(Epoch(standing(open, name).await?.epoch))
+}
+
+async fn standing(open: &mut Open, name: &[u8]) -> Result<Standing, Trouble> {
     let statement = open.statement(DOCUMENT).await?;
     let row = open.client.query_opt(&statement, &[&name]).await?;
-    let standing = row.map_or_else(|| Ok(Standing::default()), |row| Standing::read(&row, 0))?;
-    Ok(Epoch(standing.epoch))
+    row.map_or_else(|| Ok(Standing::default()), |row| Standing::read(&row, 0))
 }
 
 /// Makes the row whose lock is the turn, in a transaction of its own: who waits for one that is being made would wait

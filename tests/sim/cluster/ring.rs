@@ -90,7 +90,8 @@ impl Ring {
         core.handle(self.now, input, effects);
     }
 
-    fn join(&mut self, at: usize) {
+    /// The client of a node comes.
+    pub(crate) fn join(&mut self, at: usize) {
         let (reader, access, receipt) = (reader_of(at), Access::Write, Receipt::Echo);
         self.put(at, Input::Join { reader, access, receipt, member: None, port: () });
         self.put(at, Input::Message { reader, message: DocumentMessage::SyncStep1(Bytes::from_static(&[0])) });
@@ -140,9 +141,17 @@ impl Ring {
                 let result = if is_failing { Err(failing()) } else { disk.append(DOC, epoch, &records) };
                 self.put(at, Input::Appended { batch, result });
             }
-            Effect::Delete { memo } => {
-                let erased = disk.delete(DOC, memo);
-                self.put(at, Input::Erased(Ok(erased)));
+            Effect::Delete { mut ending } => {
+                let erased = loop {
+                    match disk.delete_as_of(DOC, ending.epoch, ending.through, ending.memo()) {
+                        Err(StoreError::Conflict(_)) => {
+                            let later = disk.load_after(DOC, ending.through.unwrap_or_default());
+                            ending.read_on(&later.expect("it lives"));
+                        }
+                        outcome => break outcome,
+                    }
+                };
+                self.put(at, Input::Erased(erased));
             }
             Effect::Revive => {
                 let epoch = disk.revive(DOC);

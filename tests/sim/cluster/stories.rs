@@ -123,6 +123,25 @@ fn a_node_cut_off_while_the_document_was_deleted_and_created_anew_leaves_the_for
 }
 
 #[test]
+fn a_copy_that_wrote_at_another_node_just_before_the_end_does_not_bring_it_back() {
+    let mut ring = Ring::shared(2).settled();
+    ring.send(0, &Writer::new(7).types("former"));
+    ring.wait(COMPARED_MS);
+    ring.nodes[0].hears = false;
+    ring.send(1, &Writer::new(8).types("unheard"));
+    ring.settle();
+    ring.ask(0, Request::Delete);
+    ring.settle();
+    ring.ask(0, Request::Create { template: Writer::new(9).types("new"), member: None });
+    ring.settle();
+    ring.join(0);
+    ring.send(0, &Writer::new(8).types("unheard"));
+    ring.settle();
+    assert_eq!(ended(&ring, 0), Some(ErrorCode::NotFound));
+    assert!(!ring.disks[0].is_haunted(0));
+}
+
+#[test]
 fn a_node_that_hears_nothing_converges_by_reading_the_store_when_its_own_append_shows_a_hole() {
     let mut ring = Ring::shared(2).settled();
     ring.nodes[1].hears = false;

@@ -63,3 +63,15 @@ export const allShow = async (nodes, wanted, timeoutMs = SETTLE_MS) => {
     await until(async () => (problem = await disagrees(node, wanted)) === null, () => `node ${n} has all: ${problem}`, timeoutMs)
   }
 }
+
+/** Waits until all nodes show the same of each document. */
+export const allAgree = async ([first, ...others], names) => {
+  let problem = null
+  const agree = async () => {
+    const wanted = {}
+    for (const name of names) wanted[name] = await shownBy(first, name)
+    for (const node of others) if ((problem = await disagrees(node, wanted)) !== null) return false
+    return true
+  }
+  await until(agree, () => `the nodes agree: ${problem}`, SETTLE_MS)
+}
