@@ -46,7 +46,6 @@ have valgrind || apt_install valgrind || lacks "valgrind is missing; install it 
 # Debian keeps the server's programs where no PATH looks. Nothing that the packages start is used, or in the way.
 have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || apt_install postgresql ||
     lacks "PostgreSQL is missing; install the server with your package manager"
-have redis-server || apt_install redis-server || lacks "redis-server is missing; install it with your package manager"
 have openssl || apt_install openssl || lacks "openssl is missing; install it with your package manager"
 
 have cargo-nextest || cargo_install cargo-nextest || lacks "cargo install --locked cargo-nextest failed"
