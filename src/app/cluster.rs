@@ -27,6 +27,7 @@ use crate::room::FeedLimits;
 use crate::room::Feeds;
 use crate::room::Logs;
 use crate::room::Waits;
+use crate::store::Store;
 
 /// The last words wait so long for a bus that is slow.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
@@ -35,6 +36,7 @@ const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Way {
     bus: Arc<RedisBus>,
     link: Link,
+    keeps: Keeps,
 }
 
 /// A node among others.
@@ -45,40 +47,31 @@ pub(super) struct Member {
 }
 
 /// The way to the other nodes, if there can be any. Not being able to reach them now is no reason not to start.
-pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Way>, AddressError> {
+pub(super) fn open(config: &Config, store: &dyn Store, metrics: &Arc<Metrics>) -> Result<Option<Way>, AddressError> {
     let Some(url) = &config.bus.url else { return Ok(None) };
     let node = NodeId(rand::random());
     let bus = RedisBus::new(node, Address::parse(url)?, &config.bus.prefix, metrics.clone());
-    tracing::info!(event = "cluster", %node, keeps = ?keeps(config));
-    Ok(Some(Way { link: Link::new(bus.clone()), bus }))
+    let keeps = match config.store.url {
+        StoreUrl::Postgres(_) => Keeps::Shared { store: store.identity() },
+        StoreUrl::Sled | StoreUrl::Memory => Keeps::Apart,
+    };
+    tracing::info!(event = "cluster", %node, ?keeps);
+    Ok(Some(Way { link: Link::new(bus.clone()), bus, keeps }))
 }
 
 /// Where nodes keep documents, as their cores are told.
-pub(super) fn arrangement(config: &Config, way: Option<&Way>) -> core::Cluster {
-    match (way, keeps(config)) {
-        (None, _) => core::Cluster::Alone,
-        (Some(way), Keeps::Shared { .. }) => core::Cluster::Shared(way.bus.node()),
-        (Some(way), Keeps::Apart) => core::Cluster::Apart(way.bus.node()),
-    }
-}
-
-fn keeps(config: &Config) -> Keeps {
-    match config.store.url {
-        StoreUrl::Postgres(_) => Keeps::Shared { store: 0 },
-        StoreUrl::Sled | StoreUrl::Memory => Keeps::Apart,
+pub(super) fn arrangement(way: Option<&Way>) -> core::Cluster {
+    let Some(way) = way else { return core::Cluster::Alone };
+    match way.keeps {
+        Keeps::Shared { .. } => core::Cluster::Shared(way.bus.node()),
+        Keeps::Apart => core::Cluster::Apart(way.bus.node()),
     }
 }
 
 /// The rooms of this process, and of all others if there can be any.
-pub(super) fn rooms(
-    config: &Config,
-    way: Option<&Way>,
-    limits: FeedLimits,
-    clock: Clock,
-    courier: &Arc<Courier>,
-) -> Arc<Feeds> {
+pub(super) fn rooms(way: Option<&Way>, limits: FeedLimits, clock: Clock, courier: &Arc<Courier>) -> Arc<Feeds> {
     let Some(way) = way else { return Feeds::new(limits, clock) };
-    let logs = match keeps(config) {
+    let logs = match way.keeps {
         Keeps::Shared { .. } => Logs::Shared,
         Keeps::Apart => Logs::Apart,
     };
@@ -100,7 +93,7 @@ impl Way {
         metrics: &Arc<Metrics>,
         tasks: &TaskTracker,
     ) -> Member {
-        let Self { bus, link } = self;
+        let Self { bus, link, keeps } = self;
         let cluster = Cluster::new(Parts {
             link,
             hub: hub.clone(),
@@ -108,7 +101,7 @@ impl Way {
             auth: auth.clone(),
             clock,
             metrics: metrics.clone(),
-            keeps: keeps(config),
+            keeps,
             heartbeat: config.bus.heartbeat,
         });
         let stop = CancellationToken::new();

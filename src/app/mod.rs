@@ -200,18 +200,18 @@ impl Server {
         let (draining, leave, hurry) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let stop_listening = CancellationToken::new();
         let (tasks, connections, served) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
-        let way = cluster::open(&config, &metrics)?;
+        let way = cluster::open(&config, store.as_ref(), &metrics)?;
         let auth = Auth::new(&config.auth, config.dev, clock)?.with_metrics(&metrics);
         let auth = Arc::new(auth.with_revoked(revoked));
         // A failure was logged, and is no reason not to start: clients are told to come back, and the keys are asked for again.
         let _ = auth.refresh().await;
         let outboxes = Budget::new(unlimited(config.limits.outbox_total_bytes));
         let courier = Arc::new(Courier::new(courier_limits(&config)));
-        let feeds = cluster::rooms(&config, way.as_ref(), feed_limits(&config), clock, &courier);
+        let feeds = cluster::rooms(way.as_ref(), feed_limits(&config), clock, &courier);
         let around = Surroundings {
             store: store.clone(),
             clock,
-            settings: core_settings(&config, cluster::arrangement(&config, way.as_ref())),
+            settings: core_settings(&config, cluster::arrangement(way.as_ref())),
             guards: guards.clone(),
             metrics: metrics.clone(),
             compactions: Arc::new(Semaphore::new(COMPACTIONS_MAX)),

@@ -62,7 +62,7 @@ pub enum Keeps {
     Apart,
     /// In a store that it shares.
     Shared {
-        /// Which one: the same for all that use it. 0 where that is not known.
+        /// Which one: the same for all that use it.
         store: u64,
     },
 }

@@ -10,11 +10,13 @@
 pub mod nodes;
 mod refusals;
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -49,6 +51,8 @@ use refusals::Refusals;
 const LIST_WAIT: Duration = Duration::from_millis(250);
 /// Clocks further apart than this make tokens run out, and revocations take hold, at noticeably different times.
 const CLOCKS_APART_MS: u64 = 10_000;
+/// Nodes of other clusters that are remembered. Full: those that are alive remain.
+const STRANGERS_MAX: usize = 1024;
 /// After the list of what is refused could not be written.
 const KEEP_AGAIN: Duration = Duration::from_secs(5);
 
@@ -76,6 +80,9 @@ pub struct Parts {
 pub struct Cluster {
     parts: Parts,
     state: Mutex<State>,
+    /// Nodes of another cluster on the same prefix. What they say of documents is not of ours; their positions are of another
+    /// log. Who fell silent stays one: its heartbeats may be late, and each start draws another number.
+    strangers: RwLock<HashSet<NodeId>>,
     /// Something is due sooner than it was.
     sooner: Notify,
     /// Something that was taken back elsewhere is to be written down.
@@ -102,6 +109,7 @@ impl Cluster {
         Arc::new(Self {
             parts,
             state: Mutex::new(state),
+            strangers: RwLock::default(),
             sooner: Notify::new(),
             to_keep: Notify::new(),
             draining: AtomicBool::new(false),
@@ -271,7 +279,8 @@ impl Cluster {
         self.count();
         info!(event = "node_joined", %node, version = alive.version, keeps = ?alive.keeps);
         let ours = self.parts.keeps;
-        if differ(ours, alive.keeps) {
+        // One keeps what the other does not see.
+        if ours != alive.keeps {
             warn!(event = "nodes_differ", %node, what = "store", ?ours, theirs = ?alive.keeps);
         }
         let apart_ms = self.parts.clock.now().wall_ms.abs_diff(alive.at_ms);
@@ -281,9 +290,22 @@ impl Cluster {
     }
 
     fn count(&self) {
-        let others = self.lock().nodes.others();
-        self.parts.link.others.store(others, Ordering::Relaxed);
+        let (others, alive) = {
+            let nodes = &self.lock().nodes;
+            (nodes.others(), nodes.strangers(self.parts.keeps).collect::<Vec<_>>())
+        };
+        // Strangers answer nothing.
+        self.parts.link.others.store(others - alive.len(), Ordering::Relaxed);
         self.parts.metrics.nodes_alive.set((others + 1) as f64);
+        let mut strangers = self.strangers.write().unwrap_or_else(PoisonError::into_inner);
+        if strangers.len() >= STRANGERS_MAX {
+            strangers.clear();
+        }
+        strangers.extend(alive);
+    }
+
+    fn is_stranger(&self, node: NodeId) -> bool {
+        self.strangers.read().unwrap_or_else(PoisonError::into_inner).contains(&node)
     }
 
     fn hasten(&self) {
@@ -300,6 +322,9 @@ impl Cluster {
 impl Ears for Cluster {
     fn heard(&self, topic: &Topic, heard: Heard) {
         let Heard { from, missed, body } = heard;
+        if !matches!(topic, Topic::Nodes) && self.is_stranger(from) {
+            return;
+        }
         match topic {
             Topic::Doc(doc) => self.parts.hub.deliver(doc, PeerMail::Said { from, missed, body }),
             Topic::Room(room) => self.parts.feeds.heard(room, Heard { from, missed, body }),
@@ -315,14 +340,5 @@ impl Ears for Cluster {
         self.hasten();
         self.parts.hub.deliver_to_all(|| PeerMail::Resumed);
         self.parts.feeds.resumed();
-    }
-}
-
-/// Whether two nodes lose each other's edits: one keeps what the other does not see.
-fn differ(ours: Keeps, theirs: Keeps) -> bool {
-    match (ours, theirs) {
-        (Keeps::Apart, Keeps::Apart) => false,
-        (Keeps::Shared { store: ours }, Keeps::Shared { store: theirs }) => ours != 0 && theirs != 0 && ours != theirs,
-        _ => true,
     }
 }

@@ -140,9 +140,13 @@ impl Nodes {
         self.others.len()
     }
 
-    /// Where they keep documents.
-    pub fn keeps(&self) -> impl Iterator<Item = Keeps> {
-        self.others.values().map(|other| other.keeps)
+    /// Those that share a store which is not that of a node that keeps documents so: another cluster's.
+    pub fn strangers(&self, ours: Keeps) -> impl Iterator<Item = NodeId> {
+        let is_strange = move |theirs: Keeps| match (ours, theirs) {
+            (Keeps::Shared { store: ours }, Keeps::Shared { store: theirs }) => ours != theirs,
+            _ => false,
+        };
+        self.others.iter().filter(move |(_, other)| is_strange(other.keeps)).map(|(node, _)| *node)
     }
 
     /// Two heartbeats may be lost or late, three may not.

@@ -225,6 +225,10 @@ impl<S: Store> Store for Faulty<S> {
         self.call(Op::Probe, |store| store.probe())
     }
 
+    fn identity(&self) -> u64 {
+        self.inner.identity()
+    }
+
     fn close(&self) -> Pending<()> {
         self.inner.close()
     }

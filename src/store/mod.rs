@@ -185,6 +185,11 @@ pub trait Store: Send + Sync + 'static {
     /// Writes and makes durable a probe: an error means that appends would fail too.
     fn probe(&self) -> Pending<()>;
 
+    /// Which store this is: a number at random, the same for every process that opens it. 0: nobody else can.
+    fn identity(&self) -> u64 {
+        0
+    }
+
     /// Waits until everything that was called before is done, then releases files and locks. Later calls fail.
     fn close(&self) -> Pending<()>;
 }

@@ -153,6 +153,7 @@ pub struct PostgresStore {
     lines: Arc<Lines>,
     life: Mutex<Option<JoinHandle<()>>>,
     shown: String,
+    identity: u64,
     _own_dir: Option<Lock>,
 }
 
@@ -184,8 +185,8 @@ impl PostgresStore {
         let serve = move || serve(&address, &served, options, &tell);
         let thread = thread::Builder::new().name("store-postgres".to_owned()).spawn(serve);
         let thread = thread.map_err(|error| OpenError::Thread(error.to_string()))?;
-        told.recv().unwrap_or_else(|_| Err(OpenError::Thread("it died".to_owned())))?;
-        Ok(Self { lines, life: Mutex::new(Some(thread)), shown, _own_dir: own_dir })
+        let identity = told.recv().unwrap_or_else(|_| Err(OpenError::Thread("it died".to_owned())))?;
+        Ok(Self { lines, life: Mutex::new(Some(thread)), shown, identity, _own_dir: own_dir })
     }
 
     fn life(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
@@ -255,7 +256,7 @@ fn serve(
     address: &Arc<Address>,
     lines: &Lines,
     options: PostgresOptions,
-    tell: &mpsc::SyncSender<Result<(), OpenError>>,
+    tell: &mpsc::SyncSender<Result<u64, OpenError>>,
 ) {
     let _closing = CloseOnDrop(lines);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
@@ -263,8 +264,8 @@ fn serve(
         Ok(runtime) => runtime,
         Err(error) => return drop(tell.send(Err(OpenError::Thread(error.to_string())))),
     };
-    let open = match runtime.block_on(start(address, options.start_within)) {
-        Ok(open) => open,
+    let (open, identity) = match runtime.block_on(start(address, options.start_within)) {
+        Ok(started) => started,
         Err(error) => return drop(tell.send(Err(error))),
     };
     let outage = Arc::new(Outage::none());
@@ -277,14 +278,14 @@ fn serve(
         let link = Link::new(address.clone(), read::MANNERS);
         tasks.spawn_local(Reader { line: lines.questions.clone(), link, outage: outage.clone() }.run());
     }
-    let _ = tell.send(Ok(()));
+    let _ = tell.send(Ok(identity));
     runtime.block_on(tasks);
     // Connections that say goodbye to a database that does not listen are not waited for.
     runtime.shutdown_background();
 }
 
-/// The writer's connection, over which the tables are brought up to date first.
-async fn start(address: &Address, within: Duration) -> Result<Open, OpenError> {
+/// The writer's connection, over which the tables are brought up to date first, and which store that is.
+async fn start(address: &Address, within: Duration) -> Result<(Open, u64), OpenError> {
     let mut last = Trouble::Lost("it does not answer".to_owned());
     let starting = async {
         loop {
@@ -299,8 +300,8 @@ async fn start(address: &Address, within: Duration) -> Result<Open, OpenError> {
     match timeout(within, starting).await {
         Ok(open) => {
             let open = open?;
-            schema::migrate(&open).await?;
-            Ok(open)
+            let identity = schema::migrate(&open).await?;
+            Ok((open, identity))
         }
         Err(_) => Err(OpenError::Unreachable { address: address.shown.clone(), why: last.why() }),
     }
@@ -374,6 +375,10 @@ impl Store for PostgresStore {
         let (reply, done) = oneshot::channel();
         self.write(Job::Probe { reply }, 0);
         answer(done)
+    }
+
+    fn identity(&self) -> u64 {
+        self.identity
     }
 
     fn close(&self) -> Pending<()> {

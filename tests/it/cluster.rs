@@ -12,6 +12,7 @@ use crate::server::signed;
 use crate::server::wall_seconds;
 use crate::support::cable::Cable;
 use crate::support::pad::Pad;
+use crate::support::postgres::database;
 use crate::support::redis::Redis;
 use crate::support::socket::Socket;
 
@@ -141,6 +142,32 @@ async fn what_is_revoked_on_one_node_is_revoked_on_all() {
     let b = b.restart().await;
     for old in [&alice, &bob] {
         assert_eq!(rest(&b, old).await, StatusCode::UNAUTHORIZED, "it was written down there too");
+    }
+}
+
+#[tokio::test]
+async fn another_cluster_on_the_same_prefix_is_passed_over() {
+    let redis = Redis::start().await;
+    let setups = [
+        node(&redis.url()).set("STORE__URL", database().await),
+        node(&redis.url()).set("STORE__URL", database().await),
+    ];
+    let (ours, theirs) = (setups[0].start().await, setups[1].start().await);
+    know_of(&[&ours, &theirs], 2).await;
+    let (alice, bob) = (token("alice", json!({})), token("bob", json!({})));
+    let (mut hers, mut his) = (open(&ours, "doc", &alice).await, open(&theirs, "doc", &bob).await);
+    goes_on(&mut hers, 1).await;
+    // What is revoked is told behind what she wrote, over the same connection, and holds for both.
+    revoke(&ours, json!({"sub": "alice", "mode": "disconnect"})).await;
+    assert_eq!(hers.closed().await, (4403, "FORBIDDEN".to_owned()));
+    until("it is heard", async || rest(&theirs, &alice).await == StatusCode::UNAUTHORIZED).await;
+    assert_eq!(rest(&theirs, &operator()).await, StatusCode::NOT_FOUND, "nothing was written there");
+    assert_eq!(rest(&ours, &operator()).await, StatusCode::OK);
+    goes_on(&mut his, 2).await;
+    for setup in &setups {
+        let log = setup.stderr();
+        assert!(log.contains("\"nodes_differ\"") && log.contains("\"what\":\"store\""), "{log}");
+        assert_no_panic(&log);
     }
 }
 

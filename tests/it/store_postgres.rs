@@ -353,11 +353,25 @@ async fn tables_of_a_newer_version_are_left_alone() {
     node(&url).await.close().await.unwrap();
     operator(&url).await.batch_execute("UPDATE syncline_schema SET version = 99").await.unwrap();
     let refused = try_node(options(&url)).await.unwrap_err();
-    assert_eq!(refused, OpenError::Newer { found: 99, known: 1 });
+    assert_eq!(refused, OpenError::Newer { found: 99, known: 2 });
     assert!(refused.to_string().contains("newer version"), "{refused}");
     // The refusal held no lock: the right version starts at once.
-    operator(&url).await.batch_execute("UPDATE syncline_schema SET version = 1").await.unwrap();
+    operator(&url).await.batch_execute("UPDATE syncline_schema SET version = 2").await.unwrap();
     node(&url).await.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_says_which_store_it_is() {
+    let (url, another) = (database().await, database().await);
+    let (first, second, elsewhere) = tokio::join!(node(&url), node(&url), node(&another));
+    assert_ne!(first.identity(), 0);
+    assert_eq!(first.identity(), second.identity());
+    assert_ne!(first.identity(), elsewhere.identity());
+    // Tables of the first version have no number yet.
+    let before = "DROP TABLE syncline_store; UPDATE syncline_schema SET version = 1";
+    operator(&url).await.batch_execute(before).await.unwrap();
+    let (third, fourth) = tokio::join!(node(&url), node(&url));
+    assert!(third.identity() != 0 && third.identity() == fourth.identity());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! syncline_schema           one row: which step of STEPS was done last; its lock is the turn to do the next ones
+//! syncline_store            one row: the number that tells this store from others
 //! syncline_documents        a row for each name ever written: epoch, last record, whether its tombstone stands
 //! syncline_records          the log: (document, epoch, position) -> one update
 //! syncline_snapshots        a row for each document ever compacted or deleted: the snapshot in force, the memo
@@ -19,9 +20,11 @@ use tokio_postgres::error::SqlState;
 use crate::store::postgres::OpenError;
 use crate::store::postgres::link::Open;
 use crate::store::postgres::link::Trouble;
+use crate::store::postgres::row;
 
 /// What each version adds to the one before it. A step that was published is never changed.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE syncline_documents (
         name BYTEA PRIMARY KEY,
         id BIGINT NOT NULL UNIQUE,
@@ -60,13 +63,17 @@ const STEPS: &[&str] = &["
     );
     CREATE TABLE syncline_probe (id BIGINT PRIMARY KEY, probes BIGINT NOT NULL);
     INSERT INTO syncline_probe (id, probes) VALUES (1, 0);
-"];
+",
+    "
+    CREATE TABLE syncline_store (id BIGINT PRIMARY KEY, number BIGINT NOT NULL);
+",
+];
 
 /// Two nodes that make the first table at the same moment: one of them is told so, and finds it there when it looks again.
 const BEGINNINGS_MAX: usize = 5;
 
-/// Brings the tables up to date, alone among all nodes.
-pub(super) async fn migrate(open: &Open) -> Result<(), OpenError> {
+/// Brings the tables up to date, alone among all nodes. Answers which store this is: whoever comes first draws a number.
+pub(super) async fn migrate(open: &Open) -> Result<u64, OpenError> {
     begin(open).await?;
     open.client.batch_execute("BEGIN").await.map_err(Trouble::from)?;
     let row = open.client.query_one("SELECT version FROM syncline_schema WHERE id = 1 FOR UPDATE", &[]).await;
@@ -80,12 +87,18 @@ pub(super) async fn migrate(open: &Open) -> Result<(), OpenError> {
     for step in steps {
         open.client.batch_execute(step).await.map_err(Trouble::from)?;
     }
-    let done = format!("UPDATE syncline_schema SET version = {known} WHERE id = 1; COMMIT");
+    let drawn: i64 = rand::random_range(1..=i64::MAX);
+    let done = format!(
+        "INSERT INTO syncline_store (id, number) VALUES (1, {drawn}) ON CONFLICT (id) DO NOTHING;
+        UPDATE syncline_schema SET version = {known} WHERE id = 1; COMMIT"
+    );
     open.client.batch_execute(&done).await.map_err(Trouble::from)?;
+    let row = open.client.query_one("SELECT number FROM syncline_store WHERE id = 1", &[]).await;
+    let number: i64 = row.and_then(|row| row.try_get(0)).map_err(Trouble::from)?;
     if found < known {
         tracing::info!(event = "store_migrated", from = found, to = known, "the tables were brought up to date");
     }
-    Ok(())
+    Ok(row::position(number)?)
 }
 
 /// Makes the table that the lock is in.
