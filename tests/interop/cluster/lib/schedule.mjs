@@ -46,15 +46,15 @@ const revive = async (node) => {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** Does all of it at its time, and resolves when the last one is over; a failure is told only then. `begun` and `over` hear of
- * each fault. */
-export const play = async (cluster, faults, begun, over) => {
+/** Does all of it at its time, and resolves when the last one is over; a failure is told only then. `begins` and `over` hear
+ * of each fault. */
+export const play = async (cluster, faults, begins, over) => {
   const began = Date.now()
   const ends = await Promise.allSettled(faults.map(async (fault) => {
     const [begin, end] = HOW[fault.what]
     await pause(fault.atMs)
+    begins(fault, Date.now() - began)
     await begin(cluster, fault)
-    begun(fault, Date.now() - began)
     await pause(Math.max(0, began + fault.atMs + fault.forMs - Date.now()))
     await end(cluster, fault)
     await over(fault, Date.now() - began)
