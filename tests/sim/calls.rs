@@ -94,13 +94,9 @@ impl Server {
             Work::Delete { .. } if fails => Input::Erased(Err(unavailable())),
             Work::Delete { ending } => {
                 let memo = if self.fault == Fault::MemoLost { Bytes::new() } else { ending.memo() };
-                match self.disk.delete_as_of(doc, ending.epoch, ending.through, memo) {
-                    Err(StoreError::Conflict(_)) => {
-                        let later = self.disk.load_after(doc, ending.through.unwrap_or_default());
-                        ending.read_on(&later.expect("it lives"));
-                        return Ok(());
-                    }
-                    outcome => Input::Erased(outcome),
+                match self.disk.end(doc, ending, memo) {
+                    Some(outcome) => Input::Erased(outcome),
+                    None => return Ok(()),
                 }
             }
             Work::Revive if fails => Input::Revived(Err(unavailable())),
@@ -153,8 +149,8 @@ impl Server {
                     let _ = self.compact(call.doc, *epoch, loaded)?;
                 }
                 Work::Delete { ending } if chance.one_in(2) => {
-                    let outcome = self.disk.delete_as_of(call.doc, ending.epoch, ending.through, ending.memo());
-                    if outcome == Ok(true) {
+                    let memo = ending.memo();
+                    if self.disk.end(call.doc, ending, memo) == Some(Ok(true)) {
                         self.promised[call.doc] = Cover::default();
                     }
                 }

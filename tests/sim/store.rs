@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use syncline::document::lineage::Ending;
 use syncline::document::replica::Deleted;
 use syncline::document::replica::Replica;
 use syncline::store::Epoch;
@@ -169,7 +170,7 @@ impl Disk {
         Ok(())
     }
 
-    pub(crate) fn delete(&mut self, doc: usize, memo: Bytes) -> bool {
+    fn delete(&mut self, doc: usize, memo: Bytes) -> bool {
         let kept = &mut self.docs[doc];
         let was_there = !kept.deleted && (kept.snapshot.is_some() || kept.last > Seq(0));
         if was_there {
@@ -180,20 +181,17 @@ impl Disk {
         was_there
     }
 
-    /// Only a life that nobody has written on.
-    pub(crate) fn delete_as_of(
-        &mut self,
-        doc: usize,
-        epoch: Epoch,
-        through: Option<Seq>,
-        memo: Bytes,
-    ) -> Result<bool, StoreError> {
-        if let Some(through) = through
-            && self.living(doc, epoch)?.last != through
-        {
-            return Err(StoreError::Conflict("another node has written on".into()));
+    /// Ends a life as far as it was read. `None`: others have written on; that was read now, and it is to be tried again.
+    pub(crate) fn end(&mut self, doc: usize, ending: &mut Ending, memo: Bytes) -> Option<Result<bool, StoreError>> {
+        let Some(through) = ending.through else { return Some(Ok(self.delete(doc, memo))) };
+        match self.living(doc, ending.epoch) {
+            Err(error) => Some(Err(error)),
+            Ok(kept) if kept.last == through => Some(Ok(self.delete(doc, memo))),
+            Ok(_) => {
+                ending.read_on(&self.load_after(doc, through).expect("it lives"));
+                None
+            }
         }
-        Ok(self.delete(doc, memo))
     }
 
     pub(crate) fn revive(&mut self, doc: usize) -> Epoch {

@@ -143,12 +143,9 @@ impl Ring {
             }
             Effect::Delete { mut ending } => {
                 let erased = loop {
-                    match disk.delete_as_of(DOC, ending.epoch, ending.through, ending.memo()) {
-                        Err(StoreError::Conflict(_)) => {
-                            let later = disk.load_after(DOC, ending.through.unwrap_or_default());
-                            ending.read_on(&later.expect("it lives"));
-                        }
-                        outcome => break outcome,
+                    let memo = ending.memo();
+                    if let Some(erased) = disk.end(DOC, &mut ending, memo) {
+                        break erased;
                     }
                 };
                 self.put(at, Input::Erased(erased));
