@@ -66,13 +66,14 @@ const STEPS: &[&str] = &[
 ",
     "
     CREATE TABLE syncline_store (id BIGINT PRIMARY KEY, number BIGINT NOT NULL);
+    INSERT INTO syncline_store (id, number) VALUES (1, 1 + floor(random() * 9e18)::bigint);
 ",
 ];
 
 /// Two nodes that make the first table at the same moment: one of them is told so, and finds it there when it looks again.
 const BEGINNINGS_MAX: usize = 5;
 
-/// Brings the tables up to date, alone among all nodes. Answers which store this is: whoever comes first draws a number.
+/// Brings the tables up to date, alone among all nodes. Answers the number that tells this store from others.
 pub(super) async fn migrate(open: &Open) -> Result<u64, OpenError> {
     begin(open).await?;
     open.client.batch_execute("BEGIN").await.map_err(Trouble::from)?;
@@ -87,11 +88,7 @@ pub(super) async fn migrate(open: &Open) -> Result<u64, OpenError> {
     for step in steps {
         open.client.batch_execute(step).await.map_err(Trouble::from)?;
     }
-    let drawn: i64 = rand::random_range(1..=i64::MAX);
-    let done = format!(
-        "INSERT INTO syncline_store (id, number) VALUES (1, {drawn}) ON CONFLICT (id) DO NOTHING;
-        UPDATE syncline_schema SET version = {known} WHERE id = 1; COMMIT"
-    );
+    let done = format!("UPDATE syncline_schema SET version = {known} WHERE id = 1; COMMIT");
     open.client.batch_execute(&done).await.map_err(Trouble::from)?;
     let row = open.client.query_one("SELECT number FROM syncline_store WHERE id = 1", &[]).await;
     let number: i64 = row.and_then(|row| row.try_get(0)).map_err(Trouble::from)?;
